@@ -1,0 +1,2 @@
+//! A key-value server that outlives its machine.
+#![no_std]

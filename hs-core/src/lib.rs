@@ -1,0 +1,22 @@
+//! The Hot Spare library.
+//!
+//! An application says which memory is worth keeping ([`class`]), which workers to start again
+//! ([`registry`]) and when ([`checkpoint`]). The library turns that into a checkpoint ([`format`]),
+//! and a received checkpoint into the same application on another machine ([`image`], [`restore`]).
+//!
+//! It does no I/O and has no clock of its own: what it needs of the machine stands in [`platform`],
+//! which a kernel fulfils. It knows nothing of networks; `hs-net` carries what it makes.
+//!
+//! Deliberately absent: any `unsafe` outside [`mod@raw`].
+#![no_std]
+#![deny(unsafe_code)]
+
+extern crate alloc;
+#[cfg(feature = "std")]
+extern crate std;
+
+pub mod event;
+pub mod platform;
+pub mod raw;
+pub mod role;
+pub mod sync;

@@ -1,0 +1,80 @@
+//! What a node is in its pair, and what it was told of the pair at its start.
+
+use core::fmt;
+use core::net::Ipv4Addr;
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// What a node does in its pair.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Serves, and takes checkpoints.
+    Master,
+    /// Holds the newest checkpoint, and waits.
+    Spare,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Role::Master => "master",
+            Role::Spare => "spare",
+        })
+    }
+}
+
+/// Counts the masters of a pair: each takeover begins the next term. Whoever hears of a newer term than
+/// its own has been replaced.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Term(pub u64);
+
+impl Term {
+    /// The term of a pair's first master.
+    pub const FIRST: Term = Term(1);
+
+    /// The term that a takeover in this one begins.
+    #[must_use]
+    pub const fn next(self) -> Term {
+        Term(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Term {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// An IPv4 address with the length of its network's prefix.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Network {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// Bits of the prefix, at most 32.
+    pub prefix_len: u8,
+}
+
+/// What a node is told of its pair at boot. All addresses of one kind lie in one network.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PairConfig {
+    /// The part to begin with.
+    pub role: Role,
+    /// The service's address, which moves at a takeover.
+    pub service: Network,
+    /// This machine's own address on the service network: heartbeats only.
+    pub machine_address: Ipv4Addr,
+    /// The other machine's.
+    pub peer_machine_address: Ipv4Addr,
+    /// This machine on the cluster link.
+    pub cluster: Network,
+    /// The other machine on the cluster link.
+    pub peer_cluster_address: Ipv4Addr,
+    /// Time between two heartbeats.
+    pub heartbeat: Duration,
+    /// Silence on both networks after which the other machine counts as dead.
+    pub deadline: Duration,
+    /// Checkpoints in flight at once: the thesis's `ncon`.
+    pub ncon: usize,
+}

@@ -1,0 +1,62 @@
+//! Locks and signals on the machine's `wait` and `wake`.
+//!
+//! Nothing here is made for checkpointable memory: a lock there would be restored as it was, held or not.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use spin::Once;
+
+use crate::platform::{Instant, Machine};
+
+static MACHINE: Once<&'static dyn Machine> = Once::new();
+
+/// Makes `machine` the one that all code of the library runs on. Later calls change nothing.
+pub fn install(machine: &'static dyn Machine) {
+    MACHINE.call_once(|| machine);
+}
+
+/// The machine.
+///
+/// # Panics
+/// If [`install`] was not called: the first step of every program on the library.
+pub fn machine() -> &'static dyn Machine {
+    *MACHINE.get().expect("hs_core::sync::install is the first step of every program on the library")
+}
+
+/// A lock that sleeps while another thread holds it. Its holder runs at the highest priority, so that
+/// a checkpoint child that holds one cannot be kept from letting go by a busy application.
+pub type Mutex<T> = lock_api::Mutex<crate::raw::SleepingLock, T>;
+
+/// Proof that a [`Mutex`] is held.
+pub type MutexGuard<'a, T> = lock_api::MutexGuard<'a, crate::raw::SleepingLock, T>;
+
+/// A counter of events to sleep on. Raising it is cheap and may happen in an interrupt handler, if the
+/// machine's `wake` may.
+#[derive(Debug, Default)]
+pub struct Signal {
+    raised: AtomicU32,
+}
+
+impl Signal {
+    /// A signal that was never raised.
+    pub const fn new() -> Self {
+        Self { raised: AtomicU32::new(0) }
+    }
+
+    /// How often it was raised, wrapping. Read it *before* looking for work, then pass it to
+    /// [`wait`](Signal::wait): an event in between is not lost.
+    pub fn seen(&self) -> u32 {
+        self.raised.load(Ordering::SeqCst)
+    }
+
+    /// Wakes every thread that waits.
+    pub fn raise(&self) {
+        self.raised.fetch_add(1, Ordering::SeqCst);
+        machine().wake(&self.raised, usize::MAX);
+    }
+
+    /// Sleeps until the signal was raised after `seen`, or `deadline` is there. May return early.
+    pub fn wait(&self, seen: u32, deadline: Option<Instant>) {
+        machine().wait(&self.raised, seen, deadline);
+    }
+}

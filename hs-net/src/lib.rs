@@ -1,0 +1,3 @@
+//! The pair on the network.
+#![no_std]
+#![deny(unsafe_code)]
