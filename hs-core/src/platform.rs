@@ -350,6 +350,12 @@ pub enum Outcome {
 /// What a checkpoint child does. It must not touch the window but through [`Frozen`].
 pub type ChildBody = Box<dyn FnOnce(&dyn Frozen) -> Outcome + Send>;
 
+/// What is done once a checkpoint child is gone: its pages are retired or merged back, and its place among the
+/// `ncon` is free, so that whoever is told may call `cptfork` at once. (Told by the body itself, a more urgent thread
+/// would find the place still taken, and the dirty bits of a lost checkpoint not yet merged back.) It runs on the child's
+/// thread with no lock of the memory held, and must not touch the window.
+pub type EndedHook = Box<dyn FnOnce(Outcome) + Send>;
+
 /// Memory that can be checkpointed: a window of addresses that is the same on every machine.
 pub trait CheckpointMemory: Sync {
     /// All addresses that may ever be mapped.
@@ -378,9 +384,17 @@ pub trait CheckpointMemory: Sync {
     ///
     /// # Errors
     /// See [`CptforkError`].
-    fn cptfork(&self, view: View, child: ChildBody) -> Result<(), CptforkError>;
+    fn cptfork(&self, view: View, child: ChildBody) -> Result<(), CptforkError> {
+        self.cptfork_then(view, child, Box::new(|_| ()))
+    }
 
-    /// An empty page to stage a received one in, or `None` if no frame is left.
+    /// [`cptfork`](CheckpointMemory::cptfork) that also says when the child is gone.
+    ///
+    /// # Errors
+    /// See [`CptforkError`]; neither `child` nor `ended` is called then.
+    fn cptfork_then(&self, view: View, child: ChildBody, ended: EndedHook) -> Result<(), CptforkError>;
+
+    /// A page to stage a received one in, its contents undefined, or `None` if no frame is left.
     fn stage(&self) -> Option<StagedPage>;
 
     /// Puts a staged page in place of the mapped page at `address`, with its contents. It counts as clean.
