@@ -1,0 +1,144 @@
+//! The guest as the library and the application see it: the kernel behind the traits of `hs_core::platform`.
+
+use alloc::boxed::Box;
+use core::sync::atomic::AtomicU32;
+use core::time::Duration;
+
+use hs_core::event::Event;
+use hs_core::platform::{
+    CheckpointMemory, ChildBody, Cptctl, CptctlError, CptforkError, EndedHook, Exit, Instant, Machine,
+    MapError, Nic, PAGE_LEN, PageRange, Priority, SpawnError, StagedPage, View,
+};
+
+use crate::mem::frames::{self, PhysFrame};
+use crate::mem::layout;
+use crate::options::Options;
+use crate::{cpt, dev, entropy, mem, thread, time};
+
+/// The machine that this image runs on. There is one, made at boot.
+pub struct Guest {
+    options: Options,
+    nics: &'static [&'static dyn Nic],
+}
+
+impl Guest {
+    pub(crate) const fn new(options: Options, nics: &'static [&'static dyn Nic]) -> Self {
+        Guest { options, nics }
+    }
+
+    /// What the command line said.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// The network cards in the order of their PCI slots: by convention the service network's first, then the
+    /// cluster link's.
+    pub fn nics(&self) -> &'static [&'static dyn Nic] {
+        self.nics
+    }
+}
+
+impl Machine for Guest {
+    fn now(&self) -> Instant {
+        time::now()
+    }
+
+    fn wall_clock(&self) -> Duration {
+        time::wall_clock()
+    }
+
+    fn random_u64(&self) -> u64 {
+        entropy::random_u64()
+    }
+
+    fn spawn(
+        &self,
+        name: &'static str,
+        priority: Priority,
+        body: Box<dyn FnOnce() + Send>,
+    ) -> Result<(), SpawnError> {
+        thread::spawn(name, priority, thread::STACK_LEN, body).map(drop)
+    }
+
+    fn yield_now(&self) {
+        thread::yield_now();
+    }
+
+    fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<Instant>) {
+        thread::wait(word, expected, deadline);
+    }
+
+    fn wake(&self, word: &AtomicU32, count: usize) {
+        thread::wake(word, count);
+    }
+
+    fn lock_taken(&self) {
+        thread::lock_taken();
+    }
+
+    fn lock_released(&self) {
+        thread::lock_released();
+    }
+
+    fn emit(&self, event: &Event) {
+        dev::events::emit(event);
+    }
+
+    fn build_id(&self) -> [u8; 20] {
+        layout::build_id()
+    }
+
+    fn is_code(&self, address: usize) -> bool {
+        layout::text().contains(&address)
+    }
+
+    fn exit(&self, exit: Exit) -> ! {
+        dev::exit::exit(exit)
+    }
+}
+
+impl CheckpointMemory for Guest {
+    fn window(&self) -> PageRange {
+        cpt::window::window()
+    }
+
+    fn map(&self, range: PageRange) -> Result<(), MapError> {
+        cpt::window::map(range)
+    }
+
+    fn unmap(&self, range: PageRange) -> Result<(), MapError> {
+        cpt::window::unmap(range)
+    }
+
+    fn cptctl(&self, request: Cptctl<'_>) -> Result<usize, CptctlError> {
+        cpt::window::cptctl(request)
+    }
+
+    fn cptfork_then(&self, view: View, child: ChildBody, ended: EndedHook) -> Result<(), CptforkError> {
+        cpt::eager::cptfork(view, child, ended)
+    }
+
+    fn stage(&self) -> Option<StagedPage> {
+        let frame = frames::allocate()?;
+        // SAFETY: the frame is new and ours; whoever owns the page gives it back through `place` or `unstage`.
+        let bytes = unsafe { &mut *frame.bytes() };
+        Some(StagedPage::new(bytes, crate::guest()))
+    }
+
+    fn place(&self, address: usize, page: StagedPage) -> Result<(), MapError> {
+        let frame = staged_frame(page.into_bytes());
+        cpt::window::place(address, frame).map_err(|frame| {
+            frames::release(frame);
+            PageRange::new(address / PAGE_LEN * PAGE_LEN, 1).map_or(MapError::OutOfFrames, MapError::Conflict)
+        })
+    }
+
+    fn unstage(&self, bytes: &'static mut [u8; PAGE_LEN]) {
+        frames::release(staged_frame(bytes));
+    }
+}
+
+/// The frame behind a page that `stage` gave out.
+fn staged_frame(bytes: &'static mut [u8; PAGE_LEN]) -> PhysFrame {
+    PhysFrame::at(mem::virt_to_phys(bytes.as_ptr()))
+}
