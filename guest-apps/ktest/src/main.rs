@@ -1,3 +1,117 @@
-//! Tests of the kernel on the real machine.
+//! Tests of the kernel on the real machine, or what QEMU makes of it.
+//!
+//! Each test is a function that returns figures worth seeing or what was wrong; each result goes out as an event. The
+//! application's words choose: none runs everything; `seed=N` repeats a random run; `only=NAME` runs one test;
+//! `crash=panic|null|stack|undefined` dies in that way, so that the host can look at the report.
 #![no_std]
 #![no_main]
+
+extern crate alloc;
+
+mod checkpoints;
+mod crash;
+mod memory;
+mod model;
+mod random;
+mod threads;
+
+use alloc::string::{String, ToString};
+
+use hs_core::event::Event;
+use hs_core::platform::{Exit, Machine};
+use kernel::Guest;
+
+kernel::entry!(main);
+
+/// What a test is given.
+pub struct Context {
+    guest: &'static Guest,
+    seed: u64,
+}
+
+/// Figures, or what was wrong.
+pub type Verdict = Result<String, String>;
+
+/// Fails the test with a message unless the condition holds.
+#[macro_export]
+macro_rules! check {
+    ($condition:expr, $($message:tt)+) => {
+        if !$condition {
+            return Err(alloc::format!($($message)+));
+        }
+    };
+}
+
+const TESTS: &[(&str, fn(&Context) -> Verdict)] = &[
+    ("write-xor-execute", memory::write_xor_execute),
+    ("guard-pages", memory::guard_pages),
+    ("frames", memory::frames),
+    ("heap", memory::heap),
+    ("cptctl-rules", memory::cptctl_rules),
+    ("threads-preemption", threads::preemption),
+    ("threads-wait-wake", threads::wait_and_wake),
+    ("threads-sleep", threads::sleep),
+    ("threads-priority", threads::priority),
+    ("threads-end", threads::end),
+    ("cptfork-model", model::cptfork_against_model),
+    ("cptfork-out-of-frames", checkpoints::out_of_frames),
+    ("cptfork-too-many", checkpoints::too_many_children),
+    ("cptfork-stray-child", checkpoints::stray_child),
+    ("cptfork-purge-under-child", checkpoints::purge_under_child),
+    ("cptfork-cost", checkpoints::cost),
+];
+
+fn main(guest: &'static Guest) -> ! {
+    let mut only = None;
+    let mut seed = guest.random_u64();
+    for word in &guest.options().application {
+        match word.split_once('=') {
+            Some(("only", name)) => only = Some(name),
+            Some(("seed", text)) => match text.parse() {
+                Ok(number) => seed = number,
+                Err(_) => refuse(guest, word),
+            },
+            Some(("crash", how)) => crash::crash(how).unwrap_or_else(|| refuse(guest, word)),
+            _ => refuse(guest, word),
+        }
+    }
+    let context = Context { guest, seed };
+    let mut failed = 0;
+    let mut ran = 0;
+    for (name, test) in TESTS
+        .iter()
+        .filter(|(name, _)| only.is_none_or(|only| only == *name))
+    {
+        let verdict = test(&context);
+        let passed = verdict.is_ok();
+        let detail = match verdict {
+            Ok(detail) => detail,
+            Err(detail) => alloc::format!("{detail} (seed={seed})"),
+        };
+        ran += 1;
+        failed += usize::from(!passed);
+        guest.emit(&Event::Test {
+            name: (*name).to_string(),
+            passed,
+            detail,
+        });
+    }
+    guest.emit(&Event::Exit {
+        why: alloc::format!("{ran} tests, {failed} failed"),
+    });
+    guest.exit(if failed == 0 && ran > 0 {
+        Exit::Success
+    } else {
+        Exit::TestFailed
+    })
+}
+
+fn refuse(guest: &Guest, word: &str) -> ! {
+    guest.emit(&Event::Refused {
+        what: "options".to_string(),
+        why: alloc::format!(
+            "ktest does not know the word {word:?}: only=NAME, seed=N, crash=panic|null|stack|undefined"
+        ),
+    });
+    guest.exit(Exit::BadOptions)
+}

@@ -1,0 +1,288 @@
+//! `cptfork` against a model: random writes, random checkpoints with several children alive, random lifetimes. Every
+//! child's view and every dirty list is compared byte for byte with what the model says.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering};
+use core::time::Duration;
+
+use hs_core::platform::{
+    CheckpointMemory, Cptctl, CptforkError, Frozen, FrozenError, Machine, Outcome, PAGE_LEN, PageRange, View,
+};
+use hs_core::sync::Mutex;
+
+use crate::memory::window_pages;
+use crate::random::Random;
+use crate::{Context, Verdict, check};
+
+const STEPS: usize = 3_000;
+const CHILDREN_MAX: usize = 6;
+/// Two ranges side by side, and one across the border of two spans.
+const RANGES: [(usize, usize); 3] = [(0, 24), (24, 8), (505, 16)];
+
+type Page = Box<[u8; PAGE_LEN]>;
+
+/// What a child should find.
+struct Expected {
+    dirty: Vec<PageRange>,
+    /// Every installed page: its address, its contents, and whether it is in the view.
+    pages: Vec<(usize, Page, bool)>,
+    outcome: Outcome,
+}
+
+/// A child that waits for its order to look and end.
+struct Child {
+    order: AtomicU32,
+    ended: AtomicU32,
+    found: Mutex<Option<Result<(), String>>>,
+}
+
+/// What the child does once it is told to.
+fn look(frozen: &dyn Frozen, expected: &Expected) -> Result<(), String> {
+    let mut dirty = alloc::vec![window_pages(0, 1); expected.dirty.len()];
+    if let Some(short) = dirty.len().checked_sub(1) {
+        check!(
+            frozen.dirty(&mut dirty[..short]) == expected.dirty.len(),
+            "a short query does not tell the length"
+        );
+    }
+    let count = frozen.dirty(&mut dirty);
+    check!(
+        count == expected.dirty.len(),
+        "{count} dirty ranges instead of {}",
+        expected.dirty.len()
+    );
+    check!(
+        dirty == expected.dirty,
+        "dirty ranges {dirty:x?} instead of {:x?}",
+        expected.dirty
+    );
+    let mut page = Box::new([0; PAGE_LEN]);
+    for (address, contents, visible) in &expected.pages {
+        let copied = frozen.copy_page(*address, &mut page);
+        if *visible {
+            check!(copied == Ok(()), "page {address:#x} of the view: {copied:?}");
+            check!(
+                page == *contents,
+                "page {address:#x} is not what it was at cptfork"
+            );
+        } else {
+            check!(
+                copied == Err(FrozenError::OutsideView(*address)),
+                "page {address:#x} outside the view: {copied:?}"
+            );
+        }
+    }
+    Ok(())
+}
+
+struct Run<'a> {
+    context: &'a Context,
+    random: Random,
+    addresses: Vec<usize>,
+    /// The model: contents of every page, and which are dirty.
+    contents: Vec<Page>,
+    dirty: BTreeSet<usize>,
+    children: Vec<(Arc<Child>, Arc<Expected>)>,
+    forks: usize,
+}
+
+/// The window's bytes at `address`.
+fn bytes(address: usize) -> *mut u8 {
+    core::ptr::with_exposed_provenance_mut(address)
+}
+
+impl Run<'_> {
+    fn write(&mut self) {
+        let index = self.random.below(self.addresses.len());
+        let offset = self.random.below(PAGE_LEN);
+        let value = self.random.next() as u8;
+        // SAFETY: a mapped page of the window, used by this test alone. Volatile, because the page's frame
+        // may change under the write.
+        unsafe { bytes(self.addresses[index] + offset).write_volatile(value) };
+        self.contents[index][offset] = value;
+        self.dirty.insert(index);
+    }
+
+    fn dirty_ranges(&self) -> Vec<PageRange> {
+        let mut ranges: Vec<PageRange> = Vec::new();
+        for &index in &self.dirty {
+            let address = self.addresses[index];
+            match ranges.last_mut() {
+                Some(last) if last.end() == address => {
+                    *last = PageRange::new(last.start(), last.pages() + 1).expect("aligned");
+                }
+                _ => ranges.push(PageRange::new(address, 1).expect("aligned")),
+            }
+        }
+        ranges
+    }
+
+    fn fork(&mut self) -> Result<(), String> {
+        let view = if self.random.once_in(3) {
+            View::Whole
+        } else {
+            View::Incremental
+        };
+        let outcome = if self.random.once_in(4) {
+            Outcome::Lost
+        } else {
+            Outcome::Kept
+        };
+        let pages =
+            self.addresses
+                .iter()
+                .zip(&self.contents)
+                .enumerate()
+                .map(|(index, (address, contents))| {
+                    (
+                        *address,
+                        contents.clone(),
+                        view == View::Whole || self.dirty.contains(&index),
+                    )
+                });
+        let expected = Arc::new(Expected {
+            dirty: self.dirty_ranges(),
+            pages: pages.collect(),
+            outcome,
+        });
+        let child = Arc::new(Child {
+            order: AtomicU32::new(0),
+            ended: AtomicU32::new(0),
+            found: Mutex::new(None),
+        });
+        let (own, seen) = (Arc::clone(&child), Arc::clone(&expected));
+        let guest = self.context.guest;
+        let body = move |frozen: &dyn Frozen| {
+            while own.order.load(Ordering::SeqCst) == 0 {
+                guest.wait(&own.order, 0, None);
+            }
+            let found = look(frozen, &seen);
+            *own.found.lock() = Some(found);
+            seen.outcome
+        };
+        let told = Arc::clone(&child);
+        let ended = move |_| {
+            told.ended.store(1, Ordering::SeqCst);
+            guest.wake(&told.ended, usize::MAX);
+        };
+        guest
+            .cptfork_then(view, Box::new(body), Box::new(ended))
+            .map_err(|error| format!("cptfork: {error}"))?;
+        self.dirty.clear();
+        self.children.push((child, expected));
+        self.forks += 1;
+        Ok(())
+    }
+
+    fn end_child(&mut self, index: usize) -> Result<(), String> {
+        let (child, expected) = self.children.swap_remove(index);
+        let guest = self.context.guest;
+        child.order.store(1, Ordering::SeqCst);
+        guest.wake(&child.order, usize::MAX);
+        let end = guest.now() + Duration::from_secs(10);
+        while child.ended.load(Ordering::SeqCst) == 0 {
+            check!(guest.now() < end, "a child did not come to its end");
+            guest.wait(&child.ended, 0, Some(end));
+        }
+        child
+            .found
+            .lock()
+            .take()
+            .unwrap_or_else(|| Err("the child was stopped".into()))?;
+        if expected.outcome == Outcome::Lost {
+            for range in &expected.dirty {
+                for page in range.iter_pages() {
+                    let index = self.addresses.iter().position(|address| *address == page);
+                    self.dirty.insert(index.expect("dirty pages are installed ones"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_parent(&self) -> Result<(), String> {
+        for (address, contents) in self.addresses.iter().zip(&self.contents) {
+            // SAFETY: a mapped page of the window.
+            let page = unsafe { &*bytes(*address).cast::<[u8; PAGE_LEN]>() };
+            check!(
+                page == &**contents,
+                "the parent's page {address:#x} is not what it wrote"
+            );
+        }
+        Ok(())
+    }
+
+    fn run(&mut self) -> Result<(), String> {
+        for step in 0..STEPS {
+            let result = match self.random.below(20) {
+                0 | 1 if self.children.len() < CHILDREN_MAX => self.fork(),
+                2 if !self.children.is_empty() => {
+                    let index = self.random.below(self.children.len());
+                    self.end_child(index)
+                }
+                3 if step.is_multiple_of(7) => self.check_parent(),
+                _ => {
+                    self.write();
+                    Ok(())
+                }
+            };
+            result.map_err(|error| format!("step {step}: {error}"))?;
+        }
+        while !self.children.is_empty() {
+            self.end_child(0)?;
+        }
+        self.check_parent()
+    }
+}
+
+/// The test. Its seed repeats it.
+pub fn cptfork_against_model(context: &Context) -> Verdict {
+    let memory: &dyn CheckpointMemory = context.guest;
+    let ranges: Vec<PageRange> = RANGES
+        .iter()
+        .map(|(first, pages)| window_pages(*first, *pages))
+        .collect();
+    let frames_before = kernel::mem::frames::available();
+    for range in &ranges {
+        memory.map(*range).map_err(|error| format!("map: {error}"))?;
+    }
+    memory
+        .cptctl(Cptctl::Install(&ranges))
+        .map_err(|error| format!("install: {error}"))?;
+    let addresses: Vec<usize> = ranges.iter().flat_map(|range| range.iter_pages()).collect();
+    let mut run = Run {
+        context,
+        random: Random::new(context.seed),
+        contents: addresses.iter().map(|_| Box::new([0; PAGE_LEN])).collect(),
+        dirty: (0..addresses.len()).collect(),
+        addresses,
+        children: Vec::new(),
+        forks: 0,
+    };
+    let result = run.run();
+    let forks = run.forks;
+    memory
+        .cptctl(Cptctl::PurgeAll)
+        .map_err(|error| format!("purge: {error}"))?;
+    for range in &ranges {
+        memory.unmap(*range).map_err(|error| format!("unmap: {error}"))?;
+    }
+    result?;
+    let frames_after = kernel::mem::frames::available();
+    // The window's page tables stay.
+    check!(
+        frames_after + 8 >= frames_before,
+        "{} frames are missing",
+        frames_before - frames_after
+    );
+    check!(
+        memory.cptfork(View::Whole, Box::new(|_| Outcome::Kept)) != Err(CptforkError::TooManyChildren),
+        "a place for a child was lost"
+    );
+    Ok(format!("{STEPS} steps, {forks} checkpoints"))
+}
