@@ -7,6 +7,9 @@
 //! It does no I/O and has no clock of its own: what it needs of the machine stands in [`platform`],
 //! which a kernel fulfils. It knows nothing of networks; `hs-net` carries what it makes.
 //!
+//! In order: [`sync::install`] the machine; [`start`] (or, after a restore, [`adopt`]) the library in its memory; make
+//! classes, register workers; take checkpoints.
+//!
 //! Deliberately absent: any `unsafe` outside [`mod@raw`].
 #![no_std]
 #![deny(unsafe_code)]
@@ -15,8 +18,23 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+pub mod checkpoint;
+pub mod class;
 pub mod event;
+pub mod format;
+mod histogram;
+#[cfg(feature = "std")]
+pub mod host;
+pub mod image;
+mod library;
 pub mod platform;
 pub mod raw;
+pub mod registry;
+pub mod restore;
 pub mod role;
+pub mod roots;
 pub mod sync;
+
+pub use library::{
+    AREAS_MAX, AdoptError, CLASSES_MAX, NotStarted, ROOTS_MAX, StartError, THREADS_MAX, adopt, start,
+};

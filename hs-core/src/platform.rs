@@ -42,7 +42,10 @@ impl Add<Duration> for Instant {
     type Output = Instant;
 
     fn add(self, rhs: Duration) -> Instant {
-        Instant::from_micros(self.micros.saturating_add(u64::try_from(rhs.as_micros()).unwrap_or(u64::MAX)))
+        Instant::from_micros(
+            self.micros
+                .saturating_add(u64::try_from(rhs.as_micros()).unwrap_or(u64::MAX)),
+        )
     }
 }
 
@@ -64,8 +67,10 @@ pub struct PageRange {
 impl PageRange {
     /// The `pages` pages from `start` on, or `None` if that is empty, unaligned or wraps around.
     pub const fn new(start: usize, pages: usize) -> Option<Self> {
-        let Some(len) = pages.checked_mul(PAGE_LEN) else { return None };
-        if pages == 0 || start % PAGE_LEN != 0 || start.checked_add(len).is_none() {
+        let Some(len) = pages.checked_mul(PAGE_LEN) else {
+            return None;
+        };
+        if pages == 0 || !start.is_multiple_of(PAGE_LEN) || start.checked_add(len).is_none() {
             return None;
         }
         Some(Self { start, pages })
@@ -250,7 +255,9 @@ impl fmt::Display for CptctlError {
         match self {
             CptctlError::NotMapped(range) => write!(f, "{range} is not mapped checkpointable memory"),
             CptctlError::Overlaps(range) => write!(f, "{range} overlaps a checkpoint range"),
-            CptctlError::NotInstalled(range) => write!(f, "{range} is not exactly an installed checkpoint range"),
+            CptctlError::NotInstalled(range) => {
+                write!(f, "{range} is not exactly an installed checkpoint range")
+            }
             CptctlError::TooMany => f.write_str("the table of checkpoint ranges is full"),
         }
     }
@@ -319,7 +326,9 @@ pub enum FrozenError {
 impl fmt::Display for FrozenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            FrozenError::OutsideView(address) => write!(f, "page {address:#x} is outside the checkpoint's view"),
+            FrozenError::OutsideView(address) => {
+                write!(f, "page {address:#x} is outside the checkpoint's view")
+            }
             FrozenError::Cancelled => f.write_str("the checkpoint was cancelled because memory ran out"),
         }
     }
@@ -416,12 +425,17 @@ pub struct StagedPage {
 impl StagedPage {
     /// For implementations of [`CheckpointMemory::stage`].
     pub fn new(bytes: &'static mut [u8; PAGE_LEN], owner: &'static dyn CheckpointMemory) -> Self {
-        Self { bytes: Some(bytes), owner }
+        Self {
+            bytes: Some(bytes),
+            owner,
+        }
     }
 
     /// For implementations of [`CheckpointMemory::place`]: the page itself.
     pub fn into_bytes(mut self) -> &'static mut [u8; PAGE_LEN] {
-        self.bytes.take().expect("a staged page has its bytes until it is consumed")
+        self.bytes
+            .take()
+            .expect("a staged page has its bytes until it is consumed")
     }
 }
 
@@ -429,13 +443,17 @@ impl Deref for StagedPage {
     type Target = [u8; PAGE_LEN];
 
     fn deref(&self) -> &[u8; PAGE_LEN] {
-        self.bytes.as_ref().expect("a staged page has its bytes until it is consumed")
+        self.bytes
+            .as_ref()
+            .expect("a staged page has its bytes until it is consumed")
     }
 }
 
 impl DerefMut for StagedPage {
     fn deref_mut(&mut self) -> &mut [u8; PAGE_LEN] {
-        self.bytes.as_mut().expect("a staged page has its bytes until it is consumed")
+        self.bytes
+            .as_mut()
+            .expect("a staged page has its bytes until it is consumed")
     }
 }
 

@@ -20,7 +20,9 @@ pub fn install(machine: &'static dyn Machine) {
 /// # Panics
 /// If [`install`] was not called: the first step of every program on the library.
 pub fn machine() -> &'static dyn Machine {
-    *MACHINE.get().expect("hs_core::sync::install is the first step of every program on the library")
+    *MACHINE
+        .get()
+        .expect("hs_core::sync::install is the first step of every program on the library")
 }
 
 /// A lock that sleeps while another thread holds it. Its holder runs at the highest priority, so that
@@ -40,7 +42,9 @@ pub struct Signal {
 impl Signal {
     /// A signal that was never raised.
     pub const fn new() -> Self {
-        Self { raised: AtomicU32::new(0) }
+        Self {
+            raised: AtomicU32::new(0),
+        }
     }
 
     /// How often it was raised, wrapping. Read it *before* looking for work, then pass it to

@@ -1,0 +1,347 @@
+//! Taking checkpoints: the master's side.
+//!
+//! ```text
+//! caller   quiesce ─ allocation lock ─ collect threads, areas ─ cptfork ─ let go          (ASYNC: returns here)
+//!          └──────────────────────── the pause ─────────────────────────┘
+//! child                                                          └ encode header, sections, pages ─ commit … end
+//! spare                                                              stage, verify … apply in order, acknowledge ┘
+//! ```
+//!
+//! Sections are collected in the pause, so that they agree with the memory. The child alone looks at pages.
+//!
+//! **Numbers.** A full checkpoint begins a generation; increments count up within it. An incremental checkpoint names its
+//! *base*: the increment that it needs, and it holds every page modified since. The spare applies it onto the base or
+//! anything newer, and acknowledges what it has applied; so whatever is acknowledged can be restored.
+//!
+//! **Losses.** When an increment is lost, those in flight after it can never be applied: they are *doomed*, cancelled and
+//! lost too. Their pages all count as dirty again, so the next increment holds them all, and its base is the newest one
+//! that is not lost. Until the doomed have ended (and their pages were merged back), no increment can be taken. After the
+//! loss of a full checkpoint, or of the spare, the next is full again.
+//!
+//! Deliberately absent: choosing full or incremental by cost; retrying. The application asks again when a child has ended.
+
+mod child;
+mod flights;
+mod pipe;
+#[cfg(test)]
+mod tests;
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use bitflags::bitflags;
+
+use self::child::{Task, Workspace};
+use self::flights::{Flights, Refusal};
+pub use self::pipe::{CheckpointPipe, PipeError, PipeWriter};
+use crate::event::Status;
+pub use crate::format::{CheckpointId, Kind};
+use crate::histogram::Histogram;
+use crate::library;
+use crate::platform::{CheckpointMemory, CptforkError, FrozenError, Instant, Outcome, View};
+use crate::role::Term;
+use crate::sync::{Mutex, Signal, machine};
+
+bitflags! {
+    /// How a checkpoint is taken.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub struct Flags: u32 {
+        /// Return as soon as the memory is frozen. Without it: when the spare has the checkpoint. `HSCPT_ASYNC`.
+        const ASYNC = 1;
+        /// Only what was modified since the last one, if that can be. `HSCPT_INCR`.
+        const INCREMENTAL = 2;
+    }
+}
+
+/// Why a checkpoint was lost. Its pages count as dirty again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Loss {
+    /// It did not get through to the spare.
+    Pipe(PipeError),
+    /// Its pages could not be had.
+    Frozen(FrozenError),
+    /// One that it builds on was lost.
+    Doomed,
+    /// Its child did not say.
+    Unknown,
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Loss::Pipe(error) => error.fmt(f),
+            Loss::Frozen(error) => error.fmt(f),
+            Loss::Doomed => f.write_str("a checkpoint that it builds on, or the spare, was lost"),
+            Loss::Unknown => f.write_str("its child ended early"),
+        }
+    }
+}
+
+/// Why there is no checkpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CheckpointError {
+    /// The library was not started.
+    NotStarted,
+    /// There is no spare: nothing was frozen.
+    NoSpare,
+    /// `ncon` checkpoints are in flight, or a loss is being dealt with. Nothing was frozen: ask again when a child has
+    /// ended.
+    NoSlot,
+    /// The memory could not be frozen.
+    Cptfork(CptforkError),
+    /// It was taken, but the spare does not have it (never with [`Flags::ASYNC`]).
+    Lost(CheckpointId, Loss),
+}
+
+impl From<Refusal> for CheckpointError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NoSpare => Self::NoSpare,
+            Refusal::NoSlot => Self::NoSlot,
+        }
+    }
+}
+
+impl fmt::Display for CheckpointError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CheckpointError::NotStarted => library::NotStarted.fmt(f),
+            CheckpointError::NoSpare => f.write_str("there is no spare to send a checkpoint to"),
+            CheckpointError::NoSlot => f.write_str("as many checkpoints as allowed (hs.ncon) are in flight"),
+            CheckpointError::Cptfork(error) => error.fmt(f),
+            CheckpointError::Lost(id, loss) => write!(f, "checkpoint {id} was lost: {loss}"),
+        }
+    }
+}
+
+/// What a [`Checkpointer`] is told.
+#[derive(Clone, Copy, Debug)]
+pub struct CheckpointerConfig {
+    /// The application's own number; the spare's must be the same.
+    pub application: u64,
+    /// This master's term.
+    pub term: Term,
+    /// Most checkpoints in flight at once: the thesis's `ncon`. At least 1.
+    pub ncon: usize,
+    /// Raised whenever a child has ended.
+    pub ended: &'static Signal,
+}
+
+/// Takes checkpoints and follows them until the spare has them.
+pub struct Checkpointer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    memory: &'static dyn CheckpointMemory,
+    pipe: &'static dyn CheckpointPipe,
+    config: CheckpointerConfig,
+    state: Mutex<State>,
+}
+
+struct State {
+    flights: Flights,
+    /// How awaited checkpoints ended that their callers have not heard of yet.
+    results: Vec<(CheckpointId, Result<(), Loss>)>,
+    workspaces: Vec<Workspace>,
+    pauses_us: Histogram,
+    status: Status,
+}
+
+impl Checkpointer {
+    /// A checkpointer without a spare: [`spare_joined`](Self::spare_joined) says when there is one.
+    pub fn new(
+        memory: &'static dyn CheckpointMemory,
+        pipe: &'static dyn CheckpointPipe,
+        config: CheckpointerConfig,
+    ) -> Self {
+        let ncon = config.ncon.max(1);
+        let state = State {
+            flights: Flights::new(ncon),
+            results: Vec::new(),
+            workspaces: core::iter::repeat_with(Workspace::new).take(ncon).collect(),
+            pauses_us: Histogram::new(),
+            status: Status::default(),
+        };
+        Self {
+            shared: Arc::new(Shared {
+                memory,
+                pipe,
+                config,
+                state: Mutex::new(state),
+            }),
+        }
+    }
+
+    /// Takes a checkpoint. The thesis's `hs_cpt`. The first one, and the first after a spare joined or a full one was lost,
+    /// is full whatever the flags say.
+    ///
+    /// `quiesce` takes whatever locks the application and its service stack change checkpointable memory under, so that it
+    /// is consistent; what it returns is dropped as soon as the memory is frozen. The allocation lock is taken after it.
+    ///
+    /// # Errors
+    /// See [`CheckpointError`]. An asynchronous checkpoint may be lost later; that shows in the [status](Self::status),
+    /// and the next one holds what was in it.
+    pub fn checkpoint<G>(
+        &self,
+        flags: Flags,
+        quiesce: impl FnOnce() -> G,
+    ) -> Result<CheckpointId, CheckpointError> {
+        let incremental = flags.contains(Flags::INCREMENTAL);
+        let awaited = !flags.contains(Flags::ASYNC);
+        // Refused without a pause where that is known beforehand.
+        self.shared.state.lock().flights.plan(incremental)?;
+
+        let begun = machine().now();
+        let quiet = quiesce();
+        let taken = self.take(incremental, awaited, begun);
+        drop(quiet);
+        let id = taken?;
+        let pause = machine().now().since(begun);
+        self.shared
+            .state
+            .lock()
+            .pauses_us
+            .record(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX));
+        if awaited { self.wait_for(id) } else { Ok(id) }
+    }
+
+    /// Freezes the memory and sends a child off with it. The application and its service stack are quiescent.
+    fn take(
+        &self,
+        incremental: bool,
+        awaited: bool,
+        begun: Instant,
+    ) -> Result<CheckpointId, CheckpointError> {
+        let shared = &self.shared;
+        let library = library::lock();
+        let library = library.as_ref().ok_or(CheckpointError::NotStarted)?;
+        // Held over cptfork: no child's end comes between the plan, which knows what was lost, and the freezing, which
+        // takes the pages that were.
+        let mut state = shared.state.lock();
+        let (id, kind) = state.flights.plan(incremental)?;
+        let mut workspace = state.workspaces.pop().unwrap_or_else(Workspace::new);
+        workspace.collect(library, shared.memory);
+        let doomed = Arc::default();
+        let task = Task {
+            shared: Arc::clone(shared),
+            id,
+            kind,
+            doomed: Arc::clone(&doomed),
+            workspace,
+        };
+        let told = Arc::clone(shared);
+        let view = if kind == Kind::Full {
+            View::Whole
+        } else {
+            View::Incremental
+        };
+        shared
+            .memory
+            .cptfork_then(
+                view,
+                Box::new(move |frozen| task.run(frozen)),
+                Box::new(move |outcome| told.ended(id, outcome)),
+            )
+            .map_err(CheckpointError::Cptfork)?;
+        state.flights.begin(id, doomed, begun, awaited);
+        state.status.taken += 1;
+        match kind {
+            Kind::Full => state.status.full += 1,
+            Kind::Incremental { .. } => state.status.incremental += 1,
+        }
+        Ok(id)
+    }
+
+    fn wait_for(&self, id: CheckpointId) -> Result<CheckpointId, CheckpointError> {
+        let ended = self.shared.config.ended;
+        loop {
+            let seen = ended.seen();
+            let results = &mut self.shared.state.lock().results;
+            if let Some(index) = results.iter().position(|(found, _)| *found == id) {
+                let (_, result) = results.swap_remove(index);
+                return result
+                    .map(|()| id)
+                    .map_err(|loss| CheckpointError::Lost(id, loss));
+            }
+            ended.wait(seen, None);
+        }
+    }
+
+    /// How many more checkpoints could be taken now.
+    pub fn free_slots(&self) -> usize {
+        self.shared.state.lock().flights.free_slots()
+    }
+
+    /// Raised whenever a child has ended: the signal of the configuration.
+    pub fn ended(&self) -> &'static Signal {
+        self.shared.config.ended
+    }
+
+    /// There is a spare, which holds nothing yet: the next checkpoint is full. What was in flight to another is lost. To be
+    /// called without a lock that the pipe's `cancel` takes.
+    pub fn spare_joined(&self) {
+        let doomed = self.shared.state.lock().flights.spare_joined();
+        self.shared.cancel(&doomed);
+    }
+
+    /// There is no spare any more: what is in flight is lost. To be called without a lock that the pipe's `cancel` takes.
+    pub fn spare_lost(&self) {
+        let doomed = self.shared.state.lock().flights.spare_lost();
+        self.shared.cancel(&doomed);
+    }
+
+    /// Counters. (Retransmissions are the channel's to add.)
+    pub fn status(&self) -> Status {
+        let state = self.shared.state.lock();
+        Status {
+            in_flight: state.flights.in_flight() as u64,
+            pause_p50_us: state.pauses_us.percentile(50),
+            pause_p99_us: state.pauses_us.percentile(99),
+            pause_max_us: state.pauses_us.max(),
+            ..state.status
+        }
+    }
+
+    /// The newest checkpoint that the spare is known to have.
+    pub fn newest_kept(&self) -> Option<CheckpointId> {
+        self.shared.state.lock().flights.kept()
+    }
+}
+
+impl Shared {
+    /// A child is gone.
+    fn ended(&self, id: CheckpointId, outcome: Outcome) {
+        let now = machine().now();
+        let doomed = {
+            let mut state = self.state.lock();
+            let Some((flight, doomed)) = state.flights.end(id, outcome) else {
+                return;
+            };
+            let result = match outcome {
+                Outcome::Kept => Ok(()),
+                Outcome::Lost => Err(flight.loss.unwrap_or(Loss::Unknown)),
+            };
+            match result {
+                Ok(()) => {
+                    state.status.acked += 1;
+                    state.status.lag_us =
+                        u64::try_from(now.since(flight.taken_at).as_micros()).unwrap_or(u64::MAX);
+                }
+                Err(loss) => log::warn!("checkpoint {id} was lost: {loss}"),
+            }
+            if flight.awaited {
+                state.results.push((id, result));
+            }
+            doomed
+        };
+        self.cancel(&doomed);
+        self.config.ended.raise();
+    }
+
+    fn cancel(&self, doomed: &[CheckpointId]) {
+        doomed.iter().for_each(|id| self.pipe.cancel(*id));
+    }
+}

@@ -1,0 +1,136 @@
+//! What a checkpoint child does. It has a small stack, so that everything large lies in its workspace.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use super::{CheckpointId, Kind, Loss, PipeWriter, Shared};
+use crate::format::{BUFFER_BYTES, Encoder, Header};
+use crate::library::{self, Library};
+use crate::platform::{CheckpointMemory, Frozen, Outcome, PageRange};
+use crate::registry::thread::Worker;
+use crate::sync::machine;
+
+/// What a child needs room for: made once for each of the `ncon`, and used again.
+pub(super) struct Workspace {
+    buffer: Box<[u8]>,
+    threads: Vec<Worker>,
+    areas: Vec<PageRange>,
+    dirty: Vec<PageRange>,
+}
+
+impl Workspace {
+    pub(super) fn new() -> Self {
+        Self {
+            buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
+            threads: Vec::with_capacity(library::THREADS_MAX),
+            areas: Vec::new(),
+            dirty: Vec::new(),
+        }
+    }
+
+    /// Takes down what the sections say, in the pause.
+    pub(super) fn collect(&mut self, library: &Library, memory: &dyn CheckpointMemory) {
+        self.threads.clear();
+        self.threads.extend(library.workers());
+        library::installed(memory, &mut self.areas);
+        let window = memory.window();
+        self.areas.retain(|area| window.encloses(*area));
+    }
+}
+
+/// One checkpoint, to be encoded and sent.
+pub(super) struct Task {
+    pub(super) shared: Arc<Shared>,
+    pub(super) id: CheckpointId,
+    pub(super) kind: Kind,
+    pub(super) doomed: Arc<AtomicBool>,
+    pub(super) workspace: Workspace,
+}
+
+impl Task {
+    pub(super) fn run(mut self, frozen: &dyn Frozen) -> Outcome {
+        let sent = self.send(frozen);
+        let mut state = self.shared.state.lock();
+        state.workspaces.push(self.workspace);
+        match sent {
+            Ok(total_bytes) => {
+                state.status.bytes += total_bytes;
+                Outcome::Kept
+            }
+            Err(loss) => {
+                let loss = if self.doomed.load(Ordering::Acquire) {
+                    Loss::Doomed
+                } else {
+                    loss
+                };
+                state.flights.report(self.id, loss);
+                Outcome::Lost
+            }
+        }
+    }
+
+    fn send(&mut self, frozen: &dyn Frozen) -> Result<u64, Loss> {
+        let Workspace {
+            buffer,
+            threads,
+            areas,
+            dirty,
+        } = &mut self.workspace;
+        let window = self.shared.memory.window();
+        let ranges = match self.kind {
+            Kind::Full => &*areas,
+            Kind::Incremental { .. } => {
+                query(frozen, dirty);
+                dirty.retain(|range| window.encloses(*range));
+                &*dirty
+            }
+        };
+        let header = Header {
+            build_id: machine().build_id(),
+            application: self.shared.config.application,
+            term: self.shared.config.term,
+            id: self.id,
+            kind: self.kind,
+            window_start: window.start() as u64,
+            window_pages: window.pages() as u64,
+            threads: threads.len() as u32,
+            areas: areas.len() as u32,
+            pages: ranges.iter().map(|range| range.pages() as u64).sum(),
+        };
+        let mut writer: Box<dyn PipeWriter> = self.shared.pipe.open(self.id).map_err(Loss::Pipe)?;
+        let doomed = &self.doomed;
+        let mut flush = |bytes: &[u8]| {
+            if doomed.load(Ordering::Acquire) {
+                return Err(Loss::Doomed);
+            }
+            writer.write(bytes).map_err(Loss::Pipe)
+        };
+        let mut encoder = Encoder::begin(buffer, &mut flush, &header, threads, areas)?;
+        for address in ranges.iter().flat_map(|range| range.iter_pages()) {
+            encoder.page(address, |page| {
+                frozen.copy_page(address, page).map_err(Loss::Frozen)
+            })?;
+        }
+        let total_bytes = encoder.end()?;
+        writer.commit().map_err(Loss::Pipe)?;
+        Ok(total_bytes)
+    }
+}
+
+/// All dirty ranges, however many there are: they are stable once asked for.
+fn query(frozen: &dyn Frozen, dirty: &mut Vec<PageRange>) {
+    const FEW: usize = 64;
+    let placeholder = PageRange::new(0, 1).expect("a valid range");
+    loop {
+        dirty.resize(dirty.capacity().max(FEW), placeholder);
+        let count = frozen.dirty(dirty);
+        if count <= dirty.len() {
+            dirty.truncate(count);
+            return;
+        }
+        dirty.reserve(count - dirty.len());
+    }
+}

@@ -1,0 +1,186 @@
+//! Which checkpoints are in flight, and what the next one may build on. Rules in the parent module.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use super::{CheckpointId, Kind, Loss};
+use crate::platform::{Instant, Outcome};
+
+/// Why no checkpoint can be taken now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Refusal {
+    NoSpare,
+    NoSlot,
+}
+
+/// A checkpoint in flight.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) id: CheckpointId,
+    /// Told to its child.
+    pub(super) doomed: Arc<AtomicBool>,
+    pub(super) taken_at: Instant,
+    /// Somebody waits for its end.
+    pub(super) awaited: bool,
+    /// Why it is lost, if its child said so.
+    pub(super) loss: Option<Loss>,
+}
+
+#[derive(Debug)]
+pub(super) struct Flights {
+    ncon: usize,
+    spare: bool,
+    /// The next one must be full.
+    full_wanted: bool,
+    /// Of the newest checkpoint taken; generation 0 if there is none.
+    newest: CheckpointId,
+    kept: Option<CheckpointId>,
+    live: Vec<Flight>,
+}
+
+impl Flights {
+    pub(super) fn new(ncon: usize) -> Self {
+        Self {
+            ncon,
+            spare: false,
+            full_wanted: true,
+            newest: CheckpointId {
+                generation: 0,
+                increment: 0,
+            },
+            kept: None,
+            live: Vec::with_capacity(ncon),
+        }
+    }
+
+    /// What the next checkpoint would be.
+    pub(super) fn plan(&self, incremental: bool) -> Result<(CheckpointId, Kind), Refusal> {
+        if !self.spare {
+            return Err(Refusal::NoSpare);
+        }
+        if self.live.len() >= self.ncon {
+            return Err(Refusal::NoSlot);
+        }
+        if self.full_wanted || !incremental {
+            let id = CheckpointId {
+                generation: self.newest.generation + 1,
+                increment: 0,
+            };
+            return Ok((id, Kind::Full));
+        }
+        let mut mine = self
+            .live
+            .iter()
+            .filter(|flight| flight.id.generation == self.newest.generation);
+        if mine.clone().any(Flight::is_doomed) {
+            return Err(Refusal::NoSlot);
+        }
+        // What is in flight will be kept, or doom this one. What was lost is dirty again.
+        let kept = self.kept.filter(|kept| kept.generation == self.newest.generation);
+        let base = mine.by_ref().map(|flight| flight.id).chain(kept).max();
+        let base = base
+            .expect("without its full checkpoint kept or in flight, the next is full")
+            .increment;
+        let id = CheckpointId {
+            increment: self.newest.increment + 1,
+            ..self.newest
+        };
+        Ok((id, Kind::Incremental { base }))
+    }
+
+    /// The checkpoint that was planned is in flight.
+    pub(super) fn begin(
+        &mut self,
+        id: CheckpointId,
+        doomed: Arc<AtomicBool>,
+        taken_at: Instant,
+        awaited: bool,
+    ) {
+        self.newest = id;
+        if id.increment == 0 {
+            self.full_wanted = false;
+        }
+        self.live.push(Flight {
+            id,
+            doomed,
+            taken_at,
+            awaited,
+            loss: None,
+        });
+    }
+
+    /// What its child says before it ends.
+    pub(super) fn report(&mut self, id: CheckpointId, loss: Loss) {
+        if let Some(flight) = self.live.iter_mut().find(|flight| flight.id == id) {
+            flight.loss = Some(loss);
+        }
+    }
+
+    /// A checkpoint's child is gone. Returns it, and those that were doomed by this.
+    pub(super) fn end(&mut self, id: CheckpointId, outcome: Outcome) -> Option<(Flight, Vec<CheckpointId>)> {
+        let index = self.live.iter().position(|flight| flight.id == id)?;
+        let flight = self.live.swap_remove(index);
+        let mut doomed = Vec::new();
+        match outcome {
+            Outcome::Kept => self.kept = self.kept.max(Some(id)),
+            // The spare has a later one, and with it all that was in this one.
+            Outcome::Lost if self.kept >= Some(id) => {}
+            Outcome::Lost => {
+                if id.generation == self.newest.generation && id.increment == 0 {
+                    self.full_wanted = true;
+                }
+                doomed = self.doom(|other| other.generation == id.generation && other > id);
+            }
+        }
+        Some((flight, doomed))
+    }
+
+    pub(super) fn spare_joined(&mut self) -> Vec<CheckpointId> {
+        let doomed = self.spare_lost();
+        self.spare = true;
+        doomed
+    }
+
+    pub(super) fn spare_lost(&mut self) -> Vec<CheckpointId> {
+        self.spare = false;
+        self.full_wanted = true;
+        self.kept = None;
+        self.doom(|_| true)
+    }
+
+    fn doom(&self, which: impl Fn(CheckpointId) -> bool) -> Vec<CheckpointId> {
+        let doomed = self
+            .live
+            .iter()
+            .filter(|flight| which(flight.id) && !flight.is_doomed());
+        doomed
+            .map(|flight| {
+                flight.doomed.store(true, Ordering::Release);
+                flight.id
+            })
+            .collect()
+    }
+
+    pub(super) fn free_slots(&self) -> usize {
+        if self.plan(true).is_ok() {
+            self.ncon - self.live.len()
+        } else {
+            0
+        }
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.live.len()
+    }
+
+    pub(super) fn kept(&self) -> Option<CheckpointId> {
+        self.kept
+    }
+}
+
+impl Flight {
+    fn is_doomed(&self) -> bool {
+        self.doomed.load(Ordering::Acquire)
+    }
+}

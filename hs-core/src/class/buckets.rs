@@ -1,0 +1,210 @@
+//! A class's blocks: power-of-two buckets over fresh memory.
+//!
+//! ```text
+//! bucket      0    1    2  …   8  …  35
+//! block      16   32   64    4096    512 GiB      aligned to its length, at most to a page
+//!
+//! a free block:   next free block of the bucket, or 0 │ debug builds: MARK ^ own address │ …
+//! ```
+//!
+//! A block comes from, in this order: the free list of its bucket; fresh memory, by moving a cursor (so that what is
+//! allocated together lies together, whatever its size, and memory never used is never touched); a larger free block,
+//! split in halves. What alignment skips and what is left of an area at its end goes to the free lists.
+//! Each is O(1) in the number of blocks, and at most one step a bucket.
+//!
+//! No block has a header: the size comes back with the layout at `free`.
+//!
+//! Deliberately absent: joining free blocks. A class holds things of a kind, whose sizes return.
+
+use core::alloc::Layout;
+
+use crate::platform::{PAGE_LEN, PageRange};
+use crate::raw::Words;
+
+const SMALLEST_SHIFT: u32 = 4;
+const BUCKETS: usize = 36;
+
+/// What stands in the second word of a free block in debug builds, mixed with its address.
+#[cfg(debug_assertions)]
+const MARK: usize = 0x5af3_9e1b_77d0_4c26;
+
+/// Index of a bucket.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Bucket(u32);
+
+impl Bucket {
+    /// The bucket whose blocks fit `layout`, or `None` if there is none: too large, or aligned beyond a page.
+    pub(super) fn of(layout: Layout) -> Option<Self> {
+        if layout.align() > PAGE_LEN {
+            return None;
+        }
+        let len_bytes = layout
+            .size()
+            .max(layout.align())
+            .max(1 << SMALLEST_SHIFT)
+            .checked_next_power_of_two()?;
+        let index = len_bytes.trailing_zeros() - SMALLEST_SHIFT;
+        ((index as usize) < BUCKETS).then_some(Self(index))
+    }
+
+    /// The largest bucket that a block at `address` of at most `room` bytes may belong to. `room` is at least the
+    /// smallest block.
+    fn filling(address: usize, room: usize) -> Self {
+        let by_room = room.ilog2();
+        let aligned = address.trailing_zeros();
+        let shift = if aligned < PAGE_LEN.trailing_zeros() {
+            by_room.min(aligned)
+        } else {
+            by_room
+        };
+        Self((shift - SMALLEST_SHIFT).min(BUCKETS as u32 - 1))
+    }
+
+    /// Length of its blocks.
+    pub(super) const fn block_bytes(self) -> usize {
+        1 << (self.0 + SMALLEST_SHIFT)
+    }
+
+    fn align(self) -> usize {
+        self.block_bytes().min(PAGE_LEN)
+    }
+}
+
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Buckets {
+    /// First byte never given out, and the end of the memory that it may run to.
+    fresh: usize,
+    fresh_end: usize,
+    /// Bit n: bucket n's free list is not empty.
+    occupied: u64,
+    heads: [usize; BUCKETS],
+    blocks: usize,
+    block_bytes: usize,
+}
+
+impl Buckets {
+    /// Blocks given out, and their length together.
+    pub(super) fn in_use(&self) -> (usize, usize) {
+        (self.blocks, self.block_bytes)
+    }
+
+    /// Bytes never given out, in one piece.
+    pub(super) fn fresh_bytes(&self) -> usize {
+        self.fresh_end - self.fresh
+    }
+
+    /// Bytes of fresh memory that a block of `bucket` would need there now, with what alignment skips.
+    pub(super) fn fresh_needed(&self, bucket: Bucket) -> usize {
+        self.fresh.next_multiple_of(bucket.align()) - self.fresh + bucket.block_bytes()
+    }
+
+    /// The memory of a new area: fresh from `first` on. What was left of the area before is joined to it if they touch, and
+    /// otherwise goes to the free lists.
+    pub(super) fn add_fresh(&mut self, words: &mut Words<'_>, area: PageRange, first: usize) {
+        if self.fresh_end == area.start() && self.fresh_end != 0 {
+            self.fresh_end = area.end();
+            return;
+        }
+        self.scatter(words, self.fresh, self.fresh_end);
+        self.fresh = first;
+        self.fresh_end = area.end();
+    }
+
+    /// A block of `bucket`, or `None` if the class must grow first. The thesis's `hs_malloc`.
+    pub(super) fn malloc(&mut self, words: &mut Words<'_>, bucket: Bucket) -> Option<usize> {
+        let block = self
+            .pop(words, bucket)
+            .or_else(|| self.take_fresh(words, bucket))
+            .or_else(|| self.split_larger(words, bucket))?;
+        self.blocks += 1;
+        self.block_bytes += bucket.block_bytes();
+        Some(block)
+    }
+
+    /// Takes back a block of `bucket`. The thesis's `hs_free`.
+    ///
+    /// # Panics
+    /// In debug builds, if it is free already.
+    pub(super) fn free(&mut self, words: &mut Words<'_>, block: usize, bucket: Bucket) {
+        self.push(words, block, bucket);
+        self.blocks -= 1;
+        self.block_bytes -= bucket.block_bytes();
+    }
+
+    /// Makes a block of `old` into one of the smaller bucket `new`, in place; the rest is free.
+    pub(super) fn shrink(&mut self, words: &mut Words<'_>, block: usize, old: Bucket, new: Bucket) {
+        self.scatter(words, block + new.block_bytes(), block + old.block_bytes());
+        self.block_bytes -= old.block_bytes() - new.block_bytes();
+    }
+
+    fn take_fresh(&mut self, words: &mut Words<'_>, bucket: Bucket) -> Option<usize> {
+        if self.fresh_needed(bucket) > self.fresh_bytes() {
+            return None;
+        }
+        let block = self.fresh.next_multiple_of(bucket.align());
+        self.scatter(words, self.fresh, block);
+        self.fresh = block + bucket.block_bytes();
+        Some(block)
+    }
+
+    fn split_larger(&mut self, words: &mut Words<'_>, bucket: Bucket) -> Option<usize> {
+        let larger = self.occupied & (u64::MAX << bucket.0 << 1);
+        if larger == 0 {
+            return None;
+        }
+        let from = Bucket(larger.trailing_zeros());
+        let block = self.pop(words, from)?;
+        self.scatter(words, block + bucket.block_bytes(), block + from.block_bytes());
+        Some(block)
+    }
+
+    /// Cuts `start..end` into blocks, as large as alignment allows, and frees them.
+    fn scatter(&mut self, words: &mut Words<'_>, mut start: usize, end: usize) {
+        while start < end {
+            let bucket = Bucket::filling(start, end - start);
+            self.push(words, start, bucket);
+            start += bucket.block_bytes();
+        }
+    }
+
+    fn pop(&mut self, words: &Words<'_>, bucket: Bucket) -> Option<usize> {
+        let head = &mut self.heads[bucket.0 as usize];
+        let block = *head;
+        if block == 0 {
+            return None;
+        }
+        *head = words.load(block);
+        if *head == 0 {
+            self.occupied &= !(1 << bucket.0);
+        }
+        Some(block)
+    }
+
+    fn push(&mut self, words: &mut Words<'_>, block: usize, bucket: Bucket) {
+        #[cfg(debug_assertions)]
+        {
+            let mark = block + size_of::<usize>();
+            // The mark alone may be what a client left there: only then is the list worth a walk.
+            if words.load(mark) == MARK ^ block {
+                assert!(
+                    !self.lists(words, block, bucket),
+                    "block {block:#x} was freed twice"
+                );
+            }
+            words.store(mark, MARK ^ block);
+        }
+        words.store(block, self.heads[bucket.0 as usize]);
+        self.heads[bucket.0 as usize] = block;
+        self.occupied |= 1 << bucket.0;
+    }
+
+    #[cfg(debug_assertions)]
+    fn lists(&self, words: &Words<'_>, block: usize, bucket: Bucket) -> bool {
+        let mut next = self.heads[bucket.0 as usize];
+        while next != 0 && next != block {
+            next = words.load(next);
+        }
+        next == block
+    }
+}

@@ -1,0 +1,667 @@
+//! Decoding: a state machine over bytes as they come.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use crc32fast::Hasher;
+
+use super::header::{FORMAT_VERSION, HEADER_LEN_MAX, Header, Kind, MAGIC, PREAMBLE_LEN};
+use super::section::{self, END_LEN, RECORD_LEN, RUN_LEN, SECTION_HEADER_LEN, u16_at, u32_at, u64_at};
+use crate::platform::{PAGE_LEN, PageRange};
+use crate::registry::thread::Worker;
+
+/// What a decoder accepts at most.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// The only window.
+    pub window: PageRange,
+    /// Registered workers.
+    pub threads: u32,
+    /// Memory areas.
+    pub areas: u32,
+    /// Pages of all areas together.
+    pub pages: u64,
+}
+
+impl Limits {
+    /// Room for sections that this version does not know.
+    const SKIPPED_BYTES: u64 = 1 << 20;
+
+    fn total_bytes(&self) -> u64 {
+        let page = (PAGE_LEN + RUN_LEN + SECTION_HEADER_LEN) as u64;
+        let records = (u64::from(self.threads) + u64::from(self.areas)) * RECORD_LEN as u64;
+        self.pages
+            .saturating_mul(page)
+            .saturating_add(records + HEADER_LEN_MAX as u64 + Self::SKIPPED_BYTES)
+    }
+}
+
+/// What a decoder found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Item<'a> {
+    /// The header, checked against itself and the limits; build, application and term are the caller's to judge.
+    Header(Header),
+    /// The registered workers.
+    Threads(Vec<Worker>),
+    /// The memory areas, ascending.
+    Areas(Vec<PageRange>),
+    /// These pages are zero.
+    Zero(PageRange),
+    /// Part of a page, which comes in order.
+    Bytes {
+        /// The page's address.
+        page: usize,
+        /// Where in it these bytes belong.
+        offset: usize,
+        /// The bytes.
+        bytes: &'a [u8],
+    },
+    /// It is whole and undamaged.
+    End {
+        /// Its length.
+        total_bytes: u64,
+    },
+}
+
+/// What was wrong with a checkpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DecodeError {
+    /// It does not begin as one.
+    BadMagic,
+    /// Its format is of another version.
+    WrongVersion {
+        /// Which.
+        found: u16,
+    },
+    /// The length of the header cannot be.
+    HeaderLength(u16),
+    /// The header cannot be read.
+    BadHeader,
+    /// The header contradicts itself.
+    Contradiction(&'static str),
+    /// It is of another checkpoint window.
+    WrongWindow,
+    /// There is more of something than this node takes.
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        count: u64,
+        /// How many it takes.
+        limit: u64,
+    },
+    /// A section that must be understood is of a kind that is not known.
+    UnknownSection(u8),
+    /// A section comes twice, too early or too late.
+    SectionOrder(u8),
+    /// A section's length cannot be.
+    SectionLength {
+        /// Its kind.
+        kind: u8,
+        /// Its length.
+        len_bytes: u32,
+    },
+    /// Bits that mean nothing are set.
+    Reserved,
+    /// A worker's address is none.
+    BadThread,
+    /// A memory area is empty, outside the window, or overlaps or precedes the one before it. Its index.
+    BadArea(u32),
+    /// A full checkpoint does not have as many pages as its areas.
+    NotFull {
+        /// Pages of the areas.
+        areas: u64,
+        /// Pages of the checkpoint.
+        pages: u64,
+    },
+    /// A run of pages is empty or of unknown content. Its first page's number.
+    BadRun(u32),
+    /// A page comes again, or after a later one. Its number.
+    PageOrder(u64),
+    /// A page is in no area of the checkpoint, or outside the window. Its number.
+    PageUnlisted(u64),
+    /// There are more or fewer pages than the header said.
+    PageCount {
+        /// What it said.
+        stated: u64,
+        /// How many there are, as far as was read.
+        found: u64,
+    },
+    /// It is longer than any that this node takes.
+    TooLong {
+        /// What it takes.
+        limit: u64,
+    },
+    /// It is not as long as its end says.
+    TotalLength {
+        /// What that says.
+        stated: u64,
+        /// How long it is.
+        found: u64,
+    },
+    /// The checksum does not match: it was damaged.
+    Checksum {
+        /// As sent.
+        stated: u32,
+        /// As computed.
+        found: u32,
+    },
+    /// Bytes follow its end.
+    TrailingBytes,
+    /// It ends too early.
+    Truncated,
+    /// It was refused before, and more of it came.
+    Refused,
+    /// No memory is left to decode it.
+    OutOfMemory,
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DecodeError::BadMagic => f.write_str("it does not begin like a checkpoint"),
+            DecodeError::WrongVersion { found } => {
+                write!(
+                    f,
+                    "its format has version {found}, this build knows {FORMAT_VERSION}"
+                )
+            }
+            DecodeError::HeaderLength(len) => write!(f, "a header of {len} bytes cannot be"),
+            DecodeError::BadHeader => f.write_str("the header cannot be read"),
+            DecodeError::Contradiction(what) => write!(f, "the header contradicts itself: {what}"),
+            DecodeError::WrongWindow => f.write_str("it is of another checkpoint window"),
+            DecodeError::TooMany { what, count, limit } => {
+                write!(f, "it has {count} {what}, this node takes {limit}")
+            }
+            DecodeError::UnknownSection(kind) => write!(f, "a required section has the unknown kind {kind}"),
+            DecodeError::SectionOrder(kind) => write!(f, "a section of kind {kind} is out of place"),
+            DecodeError::SectionLength { kind, len_bytes } => {
+                write!(f, "a section of kind {kind} cannot have {len_bytes} bytes")
+            }
+            DecodeError::Reserved => f.write_str("bits are set that mean nothing"),
+            DecodeError::BadThread => f.write_str("a worker's address is none"),
+            DecodeError::BadArea(index) => write!(f, "memory area {index} is out of place"),
+            DecodeError::NotFull { areas, pages } => {
+                write!(
+                    f,
+                    "it is full, but has {pages} pages where its areas have {areas}"
+                )
+            }
+            DecodeError::BadRun(page) => write!(f, "the run at page {page} is empty or of unknown content"),
+            DecodeError::PageOrder(page) => write!(f, "page {page} is out of order"),
+            DecodeError::PageUnlisted(page) => write!(f, "page {page} is in no area of it"),
+            DecodeError::PageCount { stated, found } => {
+                write!(f, "the header promised {stated} pages, there are {found}")
+            }
+            DecodeError::TooLong { limit } => write!(f, "it is longer than {limit} bytes"),
+            DecodeError::TotalLength { stated, found } => {
+                write!(f, "its end says {stated} bytes, it has {found}")
+            }
+            DecodeError::Checksum { stated, found } => {
+                write!(
+                    f,
+                    "it is damaged: checksum {found:#010x} instead of {stated:#010x}"
+                )
+            }
+            DecodeError::TrailingBytes => f.write_str("bytes follow its end"),
+            DecodeError::Truncated => f.write_str("it ends too early"),
+            DecodeError::Refused => f.write_str("it was refused before"),
+            DecodeError::OutOfMemory => f.write_str("no memory is left to take it in"),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Preamble,
+    Header {
+        len: usize,
+    },
+    Section,
+    Threads {
+        len: usize,
+    },
+    Areas {
+        len: usize,
+    },
+    /// In a section of pages with so many bytes to go: at a run.
+    Run {
+        left: u32,
+    },
+    /// In a run: at byte `offset` of page `page`, the first of `pages`.
+    Raw {
+        left: u32,
+        page: u64,
+        pages: u16,
+        offset: usize,
+    },
+    Skip {
+        left: u32,
+    },
+    End,
+    Done,
+    Failed,
+}
+
+/// Decodes one checkpoint.
+#[derive(Debug)]
+pub struct Decoder {
+    limits: Limits,
+    state: State,
+    /// What has come of a header, a section header, a run or a table; bounded by the longest table that the limits allow.
+    pending: Vec<u8>,
+    crc: Hasher,
+    consumed: u64,
+    header: Option<Header>,
+    threads_seen: bool,
+    areas: Option<Vec<PageRange>>,
+    /// The area of the newest page.
+    area: usize,
+    /// The first page that may come next.
+    next_page: u64,
+    pages: u64,
+}
+
+impl Decoder {
+    /// A decoder that has seen nothing.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            state: State::Preamble,
+            pending: Vec::new(),
+            crc: Hasher::new(),
+            consumed: 0,
+            header: None,
+            threads_seen: false,
+            areas: None,
+            area: 0,
+            next_page: 0,
+            pages: 0,
+        }
+    }
+
+    /// Takes from the front of `input` until something was found; `None` when all of it was taken.
+    ///
+    /// # Errors
+    /// See [`DecodeError`]. The checkpoint is refused from then on.
+    pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Item<'a>>, DecodeError> {
+        let found = self.step(input);
+        if found.is_err() {
+            self.state = State::Failed;
+        }
+        found
+    }
+
+    /// The stream has ended.
+    ///
+    /// # Errors
+    /// The checkpoint is not whole.
+    pub fn finish(&self) -> Result<(), DecodeError> {
+        match self.state {
+            State::Done => Ok(()),
+            State::Failed => Err(DecodeError::Refused),
+            _ => Err(DecodeError::Truncated),
+        }
+    }
+
+    fn step<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Item<'a>>, DecodeError> {
+        loop {
+            let item = match self.state {
+                State::Failed => return Err(DecodeError::Refused),
+                State::Done if input.is_empty() => return Ok(None),
+                State::Done => return Err(DecodeError::TrailingBytes),
+                State::Raw {
+                    left,
+                    page,
+                    pages,
+                    offset,
+                } => {
+                    if input.is_empty() {
+                        return Ok(None);
+                    }
+                    let bytes = self.take(input, PAGE_LEN - offset)?;
+                    let end = offset + bytes.len();
+                    let left = left - bytes.len() as u32;
+                    self.state = match (end < PAGE_LEN, pages) {
+                        (true, _) => State::Raw {
+                            left,
+                            page,
+                            pages,
+                            offset: end,
+                        },
+                        (false, 1) => self.after_run(left),
+                        (false, _) => State::Raw {
+                            left,
+                            page: page + 1,
+                            pages: pages - 1,
+                            offset: 0,
+                        },
+                    };
+                    Some(Item::Bytes {
+                        page: self.address(page),
+                        offset,
+                        bytes,
+                    })
+                }
+                State::Skip { left } => {
+                    if input.is_empty() {
+                        return Ok(None);
+                    }
+                    let taken = self.take(input, left as usize)?.len() as u32;
+                    self.state = if taken < left {
+                        State::Skip { left: left - taken }
+                    } else {
+                        State::Section
+                    };
+                    None
+                }
+                _ => {
+                    if !self.gather(input, self.needed())? {
+                        return Ok(None);
+                    }
+                    let mut pending = core::mem::take(&mut self.pending);
+                    let item = self.gathered(&pending);
+                    pending.clear();
+                    self.pending = pending;
+                    item?
+                }
+            };
+            if item.is_some() {
+                return Ok(item);
+            }
+        }
+    }
+
+    /// How many bytes the state needs in one piece.
+    fn needed(&self) -> usize {
+        match self.state {
+            State::Preamble => PREAMBLE_LEN,
+            State::Header { len } | State::Threads { len } | State::Areas { len } => len,
+            State::Section => SECTION_HEADER_LEN,
+            State::Run { .. } => RUN_LEN,
+            State::End => END_LEN,
+            State::Raw { .. } | State::Skip { .. } | State::Done | State::Failed => 0,
+        }
+    }
+
+    /// Takes up to `most` bytes from the input, counted and in the checksum.
+    fn take<'a>(&mut self, input: &mut &'a [u8], most: usize) -> Result<&'a [u8], DecodeError> {
+        let (bytes, rest) = input.split_at(most.min(input.len()));
+        *input = rest;
+        self.consumed += bytes.len() as u64;
+        let limit = self.limits.total_bytes();
+        if self.consumed > limit {
+            return Err(DecodeError::TooLong { limit });
+        }
+        // The checksum itself is not in the checksum.
+        let own = if self.state == State::End {
+            self.pending.len() + bytes.len()
+        } else {
+            0
+        }
+        .saturating_sub(END_LEN - 4)
+        .min(bytes.len());
+        self.crc.update(&bytes[..bytes.len() - own]);
+        Ok(bytes)
+    }
+
+    /// Whether `len` bytes are pending now.
+    fn gather(&mut self, input: &mut &[u8], len: usize) -> Result<bool, DecodeError> {
+        let missing = len - self.pending.len();
+        self.pending
+            .try_reserve(missing)
+            .map_err(|_| DecodeError::OutOfMemory)?;
+        let bytes = self.take(input, missing)?;
+        self.pending.extend_from_slice(bytes);
+        Ok(self.pending.len() == len)
+    }
+
+    fn gathered<'a>(&mut self, bytes: &[u8]) -> Result<Option<Item<'a>>, DecodeError> {
+        match self.state {
+            State::Preamble => {
+                if bytes[..4] != MAGIC {
+                    return Err(DecodeError::BadMagic);
+                }
+                let (version, len) = (u16_at(bytes, 4), u16_at(bytes, 6));
+                if version != FORMAT_VERSION {
+                    return Err(DecodeError::WrongVersion { found: version });
+                }
+                if len == 0 || usize::from(len) > HEADER_LEN_MAX {
+                    return Err(DecodeError::HeaderLength(len));
+                }
+                self.state = State::Header {
+                    len: usize::from(len),
+                };
+                Ok(None)
+            }
+            State::Header { .. } => {
+                let header = self.check_header(bytes)?;
+                self.header = Some(header.clone());
+                self.state = State::Section;
+                Ok(Some(Item::Header(header)))
+            }
+            State::Section => self.begin_section(bytes).map(|()| None),
+            State::Threads { .. } => {
+                let workers = bytes.chunks_exact(RECORD_LEN).map(section::thread_of);
+                let workers: Option<Vec<Worker>> = workers.collect();
+                self.threads_seen = true;
+                self.state = State::Section;
+                Ok(Some(Item::Threads(workers.ok_or(DecodeError::BadThread)?)))
+            }
+            State::Areas { .. } => {
+                let areas = self.check_areas(bytes)?;
+                self.areas = Some(areas.clone());
+                self.state = State::Section;
+                Ok(Some(Item::Areas(areas)))
+            }
+            State::Run { left } => self.begin_run(bytes, left),
+            State::End => {
+                let (total, stated) = (u64_at(bytes, 0), u32_at(bytes, 8));
+                let found = self.crc.clone().finalize();
+                if stated != found {
+                    return Err(DecodeError::Checksum { stated, found });
+                }
+                if total != self.consumed {
+                    return Err(DecodeError::TotalLength {
+                        stated: total,
+                        found: self.consumed,
+                    });
+                }
+                self.state = State::Done;
+                Ok(Some(Item::End { total_bytes: total }))
+            }
+            State::Raw { .. } | State::Skip { .. } | State::Done | State::Failed => Ok(None),
+        }
+    }
+
+    fn check_header(&self, bytes: &[u8]) -> Result<Header, DecodeError> {
+        let header = match postcard::take_from_bytes::<Header>(bytes) {
+            Ok((header, [])) => header,
+            _ => return Err(DecodeError::BadHeader),
+        };
+        if let Some(what) = header.contradiction() {
+            return Err(DecodeError::Contradiction(what));
+        }
+        if header.window() != Some(self.limits.window) {
+            return Err(DecodeError::WrongWindow);
+        }
+        let counts = [
+            (
+                "workers",
+                u64::from(header.threads),
+                u64::from(self.limits.threads),
+            ),
+            (
+                "memory areas",
+                u64::from(header.areas),
+                u64::from(self.limits.areas),
+            ),
+            ("pages", header.pages, self.limits.pages),
+        ];
+        match counts.into_iter().find(|(_, count, limit)| count > limit) {
+            Some((what, count, limit)) => Err(DecodeError::TooMany { what, count, limit }),
+            None => Ok(header),
+        }
+    }
+
+    fn begin_section(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
+        let (kind, flags, reserved, len_bytes) = (bytes[0], bytes[1], u16_at(bytes, 2), u32_at(bytes, 4));
+        if flags & !section::REQUIRED != 0 || reserved != 0 {
+            return Err(DecodeError::Reserved);
+        }
+        let header = self.header.as_ref().expect("the header comes before any section");
+        let records = |count: u32| u64::from(len_bytes) == u64::from(count) * RECORD_LEN as u64;
+        let in_place = match kind {
+            section::THREADS => !self.threads_seen,
+            section::AREAS => self.threads_seen && self.areas.is_none(),
+            section::PAGES | section::END => self.areas.is_some(),
+            _ => true,
+        };
+        if !in_place {
+            return Err(DecodeError::SectionOrder(kind));
+        }
+        let (fits, next) = match kind {
+            section::THREADS => (
+                records(header.threads),
+                State::Threads {
+                    len: len_bytes as usize,
+                },
+            ),
+            section::AREAS => (
+                records(header.areas),
+                State::Areas {
+                    len: len_bytes as usize,
+                },
+            ),
+            section::PAGES => (len_bytes as usize >= RUN_LEN, State::Run { left: len_bytes }),
+            section::END => {
+                if self.pages != header.pages {
+                    return Err(DecodeError::PageCount {
+                        stated: header.pages,
+                        found: self.pages,
+                    });
+                }
+                (len_bytes as usize == END_LEN, State::End)
+            }
+            _ if flags & section::REQUIRED != 0 => return Err(DecodeError::UnknownSection(kind)),
+            _ if len_bytes == 0 => (true, State::Section),
+            _ => (true, State::Skip { left: len_bytes }),
+        };
+        if !fits {
+            return Err(DecodeError::SectionLength { kind, len_bytes });
+        }
+        self.state = next;
+        Ok(())
+    }
+
+    fn check_areas(&self, bytes: &[u8]) -> Result<Vec<PageRange>, DecodeError> {
+        let header = self.header.as_ref().expect("the header comes before any section");
+        let mut areas = Vec::new();
+        areas
+            .try_reserve_exact(bytes.len() / RECORD_LEN)
+            .map_err(|_| DecodeError::OutOfMemory)?;
+        let (mut end, mut pages) = (0, 0);
+        for (index, record) in bytes.chunks_exact(RECORD_LEN).enumerate() {
+            let area = section::area_of(self.limits.window, record)
+                .filter(|area| area.start() >= end)
+                .ok_or(DecodeError::BadArea(index as u32))?;
+            end = area.end();
+            pages += area.pages() as u64;
+            areas.push(area);
+        }
+        if pages > self.limits.pages {
+            return Err(DecodeError::TooMany {
+                what: "pages in areas",
+                count: pages,
+                limit: self.limits.pages,
+            });
+        }
+        if header.kind == Kind::Full && pages != header.pages {
+            return Err(DecodeError::NotFull {
+                areas: pages,
+                pages: header.pages,
+            });
+        }
+        Ok(areas)
+    }
+
+    fn begin_run<'a>(&mut self, bytes: &[u8], left: u32) -> Result<Option<Item<'a>>, DecodeError> {
+        let (page, count, content, reserved) = (u32_at(bytes, 0), u16_at(bytes, 4), bytes[6], bytes[7]);
+        let left = left
+            .checked_sub(RUN_LEN as u32)
+            .ok_or(DecodeError::SectionLength {
+                kind: section::PAGES,
+                len_bytes: left,
+            })?;
+        if reserved != 0 {
+            return Err(DecodeError::Reserved);
+        }
+        if count == 0 || content > section::RAW {
+            return Err(DecodeError::BadRun(page));
+        }
+        let (first, end) = (u64::from(page), u64::from(page) + u64::from(count));
+        if first < self.next_page {
+            return Err(DecodeError::PageOrder(first));
+        }
+        let mut listed = first;
+        while listed < end {
+            listed = self
+                .listed_until(listed)
+                .ok_or(DecodeError::PageUnlisted(listed))?;
+        }
+        self.next_page = end;
+        self.pages += u64::from(count);
+        let stated = self.header.as_ref().map_or(0, |header| header.pages);
+        if self.pages > stated {
+            return Err(DecodeError::PageCount {
+                stated,
+                found: self.pages,
+            });
+        }
+        if content == section::ZERO {
+            self.state = self.after_run(left);
+            let range = PageRange::new(self.address(first), usize::from(count)).expect("pages of an area");
+            return Ok(Some(Item::Zero(range)));
+        }
+        if u64::from(left) < u64::from(count) * PAGE_LEN as u64 {
+            return Err(DecodeError::SectionLength {
+                kind: section::PAGES,
+                len_bytes: left,
+            });
+        }
+        self.state = State::Raw {
+            left,
+            page: first,
+            pages: count,
+            offset: 0,
+        };
+        Ok(None)
+    }
+
+    /// The end of the area that `page` is in, if it is in one. Pages come in ascending order.
+    fn listed_until(&mut self, page: u64) -> Option<u64> {
+        let areas = self.areas.as_ref().expect("areas come before pages");
+        loop {
+            let area = areas.get(self.area)?;
+            let first = ((area.start() - self.limits.window.start()) / PAGE_LEN) as u64;
+            let end = first + area.pages() as u64;
+            if page < end {
+                return (first <= page).then_some(end);
+            }
+            self.area += 1;
+        }
+    }
+
+    /// What follows a run that leaves `left` bytes of its section.
+    fn after_run(&self, left: u32) -> State {
+        if left == 0 {
+            State::Section
+        } else {
+            State::Run { left }
+        }
+    }
+
+    fn address(&self, page: u64) -> usize {
+        self.limits.window.start() + page as usize * PAGE_LEN
+    }
+}

@@ -1,0 +1,220 @@
+//! Encoding: one pass over the pages, through one buffer that the caller owns.
+
+use crc32fast::Hasher;
+
+use super::header::{HEADER_LEN_MAX, Header, MAGIC, PREAMBLE_LEN};
+use super::section::{self, RUN_LEN, SECTION_HEADER_LEN};
+use crate::platform::{PAGE_LEN, PageRange};
+use crate::registry::thread::Worker;
+
+/// Length of the buffer that an [`Encoder`] needs: 16 pages and what goes with them. A small increment is one write.
+pub const BUFFER_BYTES: usize = 17 * PAGE_LEN;
+
+#[derive(Clone, Copy)]
+struct Run {
+    /// Where in the buffer its record is.
+    at: usize,
+    next_page: u32,
+    count: u16,
+    content: u8,
+}
+
+/// Encodes one checkpoint and hands it to `flush` in pieces.
+pub struct Encoder<'a, E> {
+    buffer: &'a mut [u8],
+    /// Bytes in the buffer.
+    len: usize,
+    /// Bytes handed on.
+    flushed: u64,
+    crc: Hasher,
+    window: PageRange,
+    /// Where in the buffer the open section of pages is.
+    open: Option<usize>,
+    run: Option<Run>,
+    flush: &'a mut dyn FnMut(&[u8]) -> Result<(), E>,
+}
+
+impl<'a, E> Encoder<'a, E> {
+    /// Begins a checkpoint with everything but its pages.
+    ///
+    /// # Errors
+    /// What `flush` returns.
+    ///
+    /// # Panics
+    /// If the buffer is shorter than [`BUFFER_BYTES`], `header`'s counts are not those of `threads` and `areas`, or its
+    /// window is not `window`: errors of the caller.
+    pub fn begin(
+        buffer: &'a mut [u8],
+        flush: &'a mut dyn FnMut(&[u8]) -> Result<(), E>,
+        header: &Header,
+        threads: &[Worker],
+        areas: &[PageRange],
+    ) -> Result<Self, E> {
+        assert!(
+            buffer.len() >= BUFFER_BYTES,
+            "an encoder's buffer has at least {BUFFER_BYTES} bytes"
+        );
+        assert!(
+            header.threads as usize == threads.len() && header.areas as usize == areas.len(),
+            "a header's counts are those of the sections"
+        );
+        let window = header.window().expect("a header is of a window");
+        let mut encoder = Self {
+            buffer,
+            len: 0,
+            flushed: 0,
+            crc: Hasher::new(),
+            window,
+            open: None,
+            run: None,
+            flush,
+        };
+        let body = &mut encoder.buffer[PREAMBLE_LEN..PREAMBLE_LEN + HEADER_LEN_MAX];
+        let header_len = postcard::to_slice(header, body).expect("a header is short").len();
+        encoder.put(&MAGIC)?;
+        encoder.put(&super::FORMAT_VERSION.to_le_bytes())?;
+        encoder.put(&(header_len as u16).to_le_bytes())?;
+        encoder.len += header_len;
+        encoder.put(&section_header(
+            section::THREADS,
+            threads.len() * section::RECORD_LEN,
+        ))?;
+        for worker in threads {
+            encoder.put(&section::thread_record(*worker))?;
+        }
+        encoder.put(&section_header(section::AREAS, areas.len() * section::RECORD_LEN))?;
+        for area in areas {
+            encoder.put(&section::area_record(window, *area))?;
+        }
+        Ok(encoder)
+    }
+
+    /// Adds the page at `address`, which `fill` copies to where it is told. Pages come in ascending order.
+    ///
+    /// # Errors
+    /// What `fill` or `flush` returns.
+    pub fn page(
+        &mut self,
+        address: usize,
+        fill: impl FnOnce(&mut [u8; PAGE_LEN]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if self.len + SECTION_HEADER_LEN + RUN_LEN + PAGE_LEN > self.buffer.len() {
+            self.flush()?;
+        }
+        if self.open.is_none() {
+            self.open = Some(self.len);
+            self.len += SECTION_HEADER_LEN;
+        }
+        let page = ((address - self.window.start()) / PAGE_LEN) as u32;
+        let continues =
+            |run: &Run, content| run.content == content && run.next_page == page && run.count < u16::MAX;
+        let raw_run = self.run.filter(|run| continues(run, section::RAW));
+        // Where the page belongs if it is not zero, as most are not.
+        let at = if raw_run.is_some() {
+            self.len
+        } else {
+            self.len + RUN_LEN
+        };
+        let bytes: &mut [u8; PAGE_LEN] = (&mut self.buffer[at..at + PAGE_LEN])
+            .try_into()
+            .expect("a page's room");
+        fill(bytes)?;
+        let (run, content, content_len) = if is_zero(bytes) {
+            (
+                self.run.filter(|run| continues(run, section::ZERO)),
+                section::ZERO,
+                0,
+            )
+        } else {
+            (raw_run, section::RAW, PAGE_LEN)
+        };
+        let run = match run {
+            Some(run) => Run {
+                next_page: page + 1,
+                count: run.count + 1,
+                ..run
+            },
+            None => {
+                let at = self.len;
+                self.len += RUN_LEN;
+                self.buffer[at..at + 4].copy_from_slice(&page.to_le_bytes());
+                self.buffer[at + 6] = content;
+                self.buffer[at + 7] = 0;
+                Run {
+                    at,
+                    next_page: page + 1,
+                    count: 1,
+                    content,
+                }
+            }
+        };
+        self.buffer[run.at + 4..run.at + 6].copy_from_slice(&run.count.to_le_bytes());
+        self.run = Some(run);
+        self.len += content_len;
+        Ok(())
+    }
+
+    /// Ends the checkpoint. Returns its length in bytes.
+    ///
+    /// # Errors
+    /// What `flush` returns.
+    pub fn end(mut self) -> Result<u64, E> {
+        if self.len + SECTION_HEADER_LEN + section::END_LEN > self.buffer.len() {
+            self.flush()?;
+        }
+        self.close();
+        self.put(&section_header(section::END, section::END_LEN))?;
+        let total = self.flushed + (self.len + section::END_LEN) as u64;
+        self.put(&total.to_le_bytes())?;
+        self.crc.update(&self.buffer[..self.len]);
+        let crc = self.crc.clone().finalize();
+        self.buffer[self.len..self.len + 4].copy_from_slice(&crc.to_le_bytes());
+        self.len += 4;
+        (self.flush)(&self.buffer[..self.len])?;
+        Ok(total)
+    }
+
+    /// Appends a few bytes outside a section of pages.
+    fn put(&mut self, bytes: &[u8]) -> Result<(), E> {
+        if self.len + bytes.len() > self.buffer.len() {
+            self.flush()?;
+        }
+        self.buffer[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+        Ok(())
+    }
+
+    /// Closes the open section of pages, whose length is known only now.
+    fn close(&mut self) {
+        if let Some(at) = self.open.take() {
+            let header = section_header(section::PAGES, self.len - at - SECTION_HEADER_LEN);
+            self.buffer[at..at + SECTION_HEADER_LEN].copy_from_slice(&header);
+        }
+        self.run = None;
+    }
+
+    fn flush(&mut self) -> Result<(), E> {
+        self.close();
+        let bytes = &self.buffer[..self.len];
+        self.crc.update(bytes);
+        self.flushed += bytes.len() as u64;
+        self.len = 0;
+        (self.flush)(bytes)
+    }
+}
+
+fn section_header(kind: u8, len_bytes: usize) -> [u8; SECTION_HEADER_LEN] {
+    let mut header = [kind, section::REQUIRED, 0, 0, 0, 0, 0, 0];
+    header[4..].copy_from_slice(&(len_bytes as u32).to_le_bytes());
+    header
+}
+
+/// Looks at 64 bytes at a time with integer instructions: most pages end it at the first look, and vector instructions
+/// are slow under emulation.
+fn is_zero(page: &[u8; PAGE_LEN]) -> bool {
+    page.chunks_exact(64).all(|line| {
+        line.chunks_exact(8)
+            .fold(0, |all, word| all | section::u64_at(word, 0))
+            == 0
+    })
+}

@@ -1,0 +1,89 @@
+//! A checkpoint's header.
+
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::platform::PageRange;
+use crate::role::Term;
+
+/// Version of the format; a decoder takes no other.
+pub const FORMAT_VERSION: u16 = 1;
+
+pub(super) const MAGIC: [u8; 4] = *b"HSCP";
+pub(super) const PREAMBLE_LEN: usize = 8;
+/// More than postcard ever makes of a [`Header`].
+pub(super) const HEADER_LEN_MAX: usize = 160;
+
+/// Names a checkpoint of one master. Ordered as they were taken.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct CheckpointId {
+    /// Counts the full checkpoints, from 1.
+    pub generation: u64,
+    /// Counts the incremental ones since then: 0 is the full one itself.
+    pub increment: u64,
+}
+
+impl fmt::Display for CheckpointId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.generation, self.increment)
+    }
+}
+
+/// What a checkpoint needs to be applied to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Kind {
+    /// Nothing: it holds every page.
+    Full,
+    /// Increment `base` of its generation, or any later one: it holds every page modified since then.
+    Incremental {
+        /// Below its own increment; one below, unless checkpoints in between were lost.
+        base: u64,
+    },
+}
+
+/// A checkpoint's header. The thesis's `struct hs_cpthdr`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Header {
+    /// The build that took it: function addresses are of this build.
+    pub build_id: [u8; 20],
+    /// The application's own number: the thesis's `app_id`.
+    pub application: u64,
+    /// The master's term.
+    pub term: Term,
+    /// Which checkpoint it is.
+    pub id: CheckpointId,
+    /// What it needs.
+    pub kind: Kind,
+    /// Address of the checkpoint window.
+    pub window_start: u64,
+    /// Pages of the checkpoint window.
+    pub window_pages: u64,
+    /// Registered workers that follow.
+    pub threads: u32,
+    /// Memory areas that follow.
+    pub areas: u32,
+    /// Pages that follow, zero pages among them.
+    pub pages: u64,
+}
+
+impl Header {
+    /// The window, if it is one that this machine could have.
+    pub(super) fn window(&self) -> Option<PageRange> {
+        PageRange::new(
+            usize::try_from(self.window_start).ok()?,
+            usize::try_from(self.window_pages).ok()?,
+        )
+    }
+
+    /// What contradicts itself in it.
+    pub(super) fn contradiction(&self) -> Option<&'static str> {
+        match self.kind {
+            Kind::Full if self.id.increment != 0 => Some("a full checkpoint has increment 0"),
+            Kind::Incremental { base } if base >= self.id.increment => {
+                Some("an increment needs an earlier one")
+            }
+            _ => None,
+        }
+    }
+}

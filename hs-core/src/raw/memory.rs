@@ -1,0 +1,190 @@
+//! Checkpointable memory as the library's own bookkeeping sees it: tables and words at addresses.
+//!
+//! All of it is reached through one [`Window`], which the global allocation lock guards.
+
+use core::alloc::Layout;
+use core::mem::size_of;
+use core::ptr::{self, NonNull};
+
+use allocator_api2::alloc::{AllocError, Allocator};
+
+use crate::class::Class;
+use crate::platform::PageRange;
+
+/// A table of integers that lies in checkpointable memory.
+///
+/// # Safety
+/// `repr(C)`, aligned to at most a page, and every pattern of bits is a value of it.
+pub(crate) unsafe trait Table {}
+
+// SAFETY: `repr(C)` structs of integers and of arrays of such structs.
+unsafe impl Table for crate::library::LibraryArea {}
+// SAFETY: as above.
+unsafe impl Table for crate::class::ClassHeader {}
+
+/// The right to the library's own data in the window: its tables, and the free blocks of its classes.
+#[derive(Debug)]
+pub(crate) struct Window {
+    range: PageRange,
+}
+
+impl Window {
+    /// The right to the bookkeeping in `range`. Whoever makes one guards it with the allocation lock, and touches only
+    /// what is mapped.
+    pub(crate) const fn new(range: PageRange) -> Self {
+        Self { range }
+    }
+
+    pub(crate) const fn range(&self) -> PageRange {
+        self.range
+    }
+
+    fn check<T>(&self, address: usize) {
+        let inside = address >= self.range.start()
+            && address
+                .checked_add(size_of::<T>())
+                .is_some_and(|end| end <= self.range.end());
+        assert!(
+            inside && address.is_multiple_of(align_of::<T>()),
+            "{address:#x} is no place in the checkpoint window"
+        );
+    }
+
+    /// The table at `address`.
+    pub(crate) fn table<T: Table>(&self, address: usize) -> &T {
+        self.check::<T>(address);
+        // SAFETY: inside the window and aligned (checked); `Table` allows any bits; the bookkeeping is reached through
+        // this `Window` alone, which is borrowed for as long as the reference lives.
+        unsafe { &*ptr::with_exposed_provenance(address) }
+    }
+
+    /// The table at `address`, and the words around it.
+    pub(crate) fn table_mut<T: Table>(&mut self, address: usize) -> (&mut T, Words<'_>) {
+        self.check::<T>(address);
+        let words = Words {
+            window: self.range,
+            table: address,
+            table_end: address + size_of::<T>(),
+            _window: &(),
+        };
+        // SAFETY: as in `table`; `Words` refuses the addresses of the table.
+        (unsafe { &mut *ptr::with_exposed_provenance_mut(address) }, words)
+    }
+}
+
+/// The words of free blocks: where the intrusive lists are.
+pub(crate) struct Words<'a> {
+    window: PageRange,
+    table: usize,
+    table_end: usize,
+    _window: &'a (),
+}
+
+impl Words<'_> {
+    fn check(&self, address: usize) {
+        let inside = self.window.start() <= address && address <= self.window.end() - size_of::<usize>();
+        let table = self.table < address + size_of::<usize>() && address < self.table_end;
+        assert!(
+            inside && !table && address.is_multiple_of(align_of::<usize>()),
+            "{address:#x} is no word of a free block: a block was written to after it was freed"
+        );
+    }
+
+    /// The word at `address`, which lies in a free block.
+    pub(crate) fn load(&self, address: usize) -> usize {
+        self.check(address);
+        // SAFETY: inside the window, outside the borrowed table and aligned (checked). It lies in a free block, so
+        // that nobody but the allocator, whose lock is held, has to do with it.
+        unsafe { ptr::with_exposed_provenance::<usize>(address).read() }
+    }
+
+    /// Writes the word at `address`, which lies in a free block.
+    pub(crate) fn store(&mut self, address: usize, value: usize) {
+        self.check(address);
+        // SAFETY: as in `load`.
+        unsafe { ptr::with_exposed_provenance_mut::<usize>(address).write(value) }
+    }
+}
+
+fn dangling(layout: Layout) -> NonNull<[u8]> {
+    let address = ptr::without_provenance_mut(layout.align());
+    // SAFETY: an alignment is not zero.
+    NonNull::slice_from_raw_parts(unsafe { NonNull::new_unchecked(address) }, 0)
+}
+
+// SAFETY: a block that was given out is given out to nobody else, and stays in place, until it is freed: its class never
+// gives memory back. Copies of a `Class` are the same allocator. A block's bucket follows from any layout that fits it.
+unsafe impl Allocator for Class {
+    fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
+        if layout.size() == 0 {
+            return Ok(dangling(layout));
+        }
+        let (address, len_bytes) = self.malloc(layout).ok_or(AllocError)?;
+        let block = NonNull::new(ptr::with_exposed_provenance_mut(address)).ok_or(AllocError)?;
+        Ok(NonNull::slice_from_raw_parts(block, len_bytes))
+    }
+
+    unsafe fn deallocate(&self, block: NonNull<u8>, layout: Layout) {
+        if layout.size() != 0 {
+            self.free(block.as_ptr().expose_provenance(), layout);
+        }
+    }
+
+    unsafe fn grow(&self, block: NonNull<u8>, old: Layout, new: Layout) -> Result<NonNull<[u8]>, AllocError> {
+        if let Some(len_bytes) = self.resize(block.as_ptr().expose_provenance(), old, new) {
+            return Ok(NonNull::slice_from_raw_parts(block, len_bytes));
+        }
+        let moved = self.allocate(new)?;
+        // SAFETY: `block` holds `old.size()` bytes, which the caller vouches for, and `moved` at least as many.
+        unsafe { ptr::copy_nonoverlapping(block.as_ptr(), moved.as_ptr().cast(), old.size()) };
+        // SAFETY: the caller vouches for `block` and `old`.
+        unsafe { self.deallocate(block, old) };
+        Ok(moved)
+    }
+
+    unsafe fn grow_zeroed(
+        &self,
+        block: NonNull<u8>,
+        old: Layout,
+        new: Layout,
+    ) -> Result<NonNull<[u8]>, AllocError> {
+        // SAFETY: passed on to the caller.
+        let grown = unsafe { self.grow(block, old, new)? };
+        // SAFETY: `grown` holds at least `new.size()` bytes, and `new` is at least as long as `old`.
+        unsafe {
+            grown
+                .as_ptr()
+                .cast::<u8>()
+                .add(old.size())
+                .write_bytes(0, grown.len() - old.size())
+        };
+        Ok(grown)
+    }
+
+    unsafe fn shrink(
+        &self,
+        block: NonNull<u8>,
+        old: Layout,
+        new: Layout,
+    ) -> Result<NonNull<[u8]>, AllocError> {
+        if let Some(len_bytes) = self.resize(block.as_ptr().expose_provenance(), old, new) {
+            return Ok(NonNull::slice_from_raw_parts(block, len_bytes));
+        }
+        let moved = self.allocate(new)?;
+        // SAFETY: both hold at least `new.size()` bytes, for which the caller vouches.
+        unsafe { ptr::copy_nonoverlapping(block.as_ptr(), moved.as_ptr().cast(), new.size()) };
+        // SAFETY: the caller vouches for `block` and `old`.
+        unsafe { self.deallocate(block, old) };
+        Ok(moved)
+    }
+}
+
+/// Calls the function at `address`, which was a `fn(usize)` in this same build when it was registered, and lies in its
+/// code (the caller has checked).
+pub(crate) fn call_worker(address: usize, argument: usize) {
+    // SAFETY: registration stores only the addresses of functions of this type; builds are compared before a checkpoint
+    // is accepted, and code is loaded at the same address in each instance of a build.
+    let worker: fn(usize) =
+        unsafe { core::mem::transmute::<*const (), fn(usize)>(ptr::with_exposed_provenance(address)) };
+    worker(argument);
+}
