@@ -105,7 +105,7 @@ fn fork(
 
 /// Frames run dry while children hold frozen pages: the writes succeed, a child is cancelled, its pages are dirty again,
 /// nothing leaks.
-pub fn out_of_frames(context: &Context) -> Verdict {
+pub(crate) fn out_of_frames(context: &Context) -> Verdict {
     const PAGES: usize = 64;
     let range = window_pages(0, PAGES);
     install(context, range)?;
@@ -182,7 +182,7 @@ pub fn out_of_frames(context: &Context) -> Verdict {
 }
 
 /// More children than the pool has are refused by name, and harm nobody.
-pub fn too_many_children(context: &Context) -> Verdict {
+pub(crate) fn too_many_children(context: &Context) -> Verdict {
     let range = window_pages(0, 4);
     install(context, range)?;
     let go = Flag::new();
@@ -207,7 +207,7 @@ pub fn too_many_children(context: &Context) -> Verdict {
 }
 
 /// A child that touches what it may not is stopped and reported; its pages are dirty again, and its place serves the next.
-pub fn stray_child(context: &Context) -> Verdict {
+pub(crate) fn stray_child(context: &Context) -> Verdict {
     let range = window_pages(0, 4);
     install(context, range)?;
     let go = Flag::new();
@@ -263,7 +263,7 @@ pub fn stray_child(context: &Context) -> Verdict {
 }
 
 /// A range that a live child still holds is purged and unmapped: the child keeps its view.
-pub fn purge_under_child(context: &Context) -> Verdict {
+pub(crate) fn purge_under_child(context: &Context) -> Verdict {
     let range = window_pages(0, 8);
     install(context, range)?;
     for (index, page) in range.iter_pages().enumerate() {
@@ -303,7 +303,7 @@ pub fn purge_under_child(context: &Context) -> Verdict {
 }
 
 /// What the eager cptfork costs, for the record: no bound is checked here.
-pub fn cost(context: &Context) -> Verdict {
+pub(crate) fn cost(context: &Context) -> Verdict {
     let mut figures = String::new();
     let go = Flag::new();
     go.set(context.guest);

@@ -1,7 +1,7 @@
 //! Ways to die, for looking at the report.
 
 /// Dies as `how` says; `None` if that is no way that we know.
-pub fn crash(how: &str) -> Option<()> {
+pub(crate) fn crash(how: &str) -> Option<()> {
     match how {
         "panic" => deliberate_panic(),
         "null" => {

@@ -24,13 +24,13 @@ use kernel::Guest;
 kernel::entry!(main);
 
 /// What a test is given.
-pub struct Context {
+pub(crate) struct Context {
     guest: &'static Guest,
     seed: u64,
 }
 
 /// Figures, or what was wrong.
-pub type Verdict = Result<String, String>;
+pub(crate) type Verdict = Result<String, String>;
 
 /// Fails the test with a message unless the condition holds.
 #[macro_export]

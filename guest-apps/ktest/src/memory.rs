@@ -10,13 +10,13 @@ use crate::random::Random;
 use crate::{Context, Verdict, check};
 
 /// A range of the window.
-pub fn window_pages(first: usize, pages: usize) -> PageRange {
+pub(crate) fn window_pages(first: usize, pages: usize) -> PageRange {
     PageRange::new(layout::WINDOW.start + first * PAGE_LEN, pages).expect("aligned, not empty, does not wrap")
 }
 
 /// No page of the image may be both written and executed; text and constants may not be written, nor their
 /// place in the direct map.
-pub fn write_xor_execute(_: &Context) -> Verdict {
+pub(crate) fn write_xor_execute(_: &Context) -> Verdict {
     use x86_64::structures::paging::PageTableFlags as Flags;
     let mut pages = 0;
     for (range, writable, executable) in [
@@ -57,7 +57,7 @@ pub fn write_xor_execute(_: &Context) -> Verdict {
 }
 
 /// Under each stack, and at address 0, nothing is mapped.
-pub fn guard_pages(_: &Context) -> Verdict {
+pub(crate) fn guard_pages(_: &Context) -> Verdict {
     let marker = 0_u8;
     let here = (&raw const marker) as usize;
     for address in [0, PAGE_LEN, layout::boot_guard()] {
@@ -76,7 +76,7 @@ pub fn guard_pages(_: &Context) -> Verdict {
 }
 
 /// Frames are handed out once, zeroed if asked, and all come back.
-pub fn frames(context: &Context) -> Verdict {
+pub(crate) fn frames(context: &Context) -> Verdict {
     let mut random = Random::new(context.seed);
     let before = frames::available();
     let mut held: Vec<(frames::PhysFrame, u32)> = Vec::new();
@@ -134,7 +134,7 @@ pub fn frames(context: &Context) -> Verdict {
 }
 
 /// The kernel heap against a model that remembers what each block holds.
-pub fn heap(context: &Context) -> Verdict {
+pub(crate) fn heap(context: &Context) -> Verdict {
     let mut random = Random::new(context.seed);
     let (used_before, _) = heap::usage();
     let mut blocks: Vec<(u8, Vec<u8>)> = Vec::with_capacity(256);
@@ -163,7 +163,7 @@ pub fn heap(context: &Context) -> Verdict {
 }
 
 /// The thesis's rules: exact match on purge, no overlap, mapped pages only; a refused call changes nothing.
-pub fn cptctl_rules(context: &Context) -> Verdict {
+pub(crate) fn cptctl_rules(context: &Context) -> Verdict {
     let memory: &dyn CheckpointMemory = context.guest;
     let a = window_pages(0, 4);
     let b = window_pages(4, 4);

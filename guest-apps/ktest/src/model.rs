@@ -241,7 +241,7 @@ impl Run<'_> {
 }
 
 /// The test. Its seed repeats it.
-pub fn cptfork_against_model(context: &Context) -> Verdict {
+pub(crate) fn cptfork_against_model(context: &Context) -> Verdict {
     let memory: &dyn CheckpointMemory = context.guest;
     let ranges: Vec<PageRange> = RANGES
         .iter()

@@ -32,7 +32,7 @@ fn done(context: &Context, count: &AtomicU32) {
 }
 
 /// Four threads that never yield make progress together, and none finds another's SSE registers.
-pub fn preemption(context: &Context) -> Verdict {
+pub(crate) fn preemption(context: &Context) -> Verdict {
     const THREADS: usize = 4;
     struct Shared {
         turns: [AtomicU64; THREADS],
@@ -115,7 +115,7 @@ pub fn preemption(context: &Context) -> Verdict {
 }
 
 /// Two threads hand a token back and forth; no wake-up is lost.
-pub fn wait_and_wake(context: &Context) -> Verdict {
+pub(crate) fn wait_and_wake(context: &Context) -> Verdict {
     const ROUNDS: u32 = 5_000;
     struct Shared {
         ping: Signal,
@@ -165,7 +165,7 @@ pub fn wait_and_wake(context: &Context) -> Verdict {
 }
 
 /// A sleep ends neither early nor never.
-pub fn sleep(context: &Context) -> Verdict {
+pub(crate) fn sleep(context: &Context) -> Verdict {
     let word = AtomicU32::new(0);
     let mut late_max = Duration::ZERO;
     for millis in [0, 1, 2, 5, 20, 50] {
@@ -186,7 +186,7 @@ pub fn sleep(context: &Context) -> Verdict {
 }
 
 /// An urgent thread interrupts one that spins; a background thread that holds a lock is not kept from letting go.
-pub fn priority(context: &Context) -> Verdict {
+pub(crate) fn priority(context: &Context) -> Verdict {
     struct Shared {
         lock: Mutex<u32>,
         taken: AtomicU32,
@@ -255,7 +255,7 @@ pub fn priority(context: &Context) -> Verdict {
 }
 
 /// Threads that end give their place and their stack back.
-pub fn end(context: &Context) -> Verdict {
+pub(crate) fn end(context: &Context) -> Verdict {
     let before = kernel::mem::frames::available();
     let finished = Arc::new(AtomicU32::new(0));
     for round in 0..200_u32 {

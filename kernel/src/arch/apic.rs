@@ -25,6 +25,9 @@ const REG_TIMER_DIVIDE: usize = 0x3e0;
 const MASKED: u32 = 1 << 16;
 const DIVIDE_BY_1: u32 = 0b1011;
 
+/// Beyond the range of a 32-bit counter at any frequency above 1 GHz; and the product below does not overflow.
+const DELAY_MAX_US: u64 = 4_000_000;
+
 static TIMER_HZ: AtomicU64 = AtomicU64::new(0);
 
 fn register(offset: usize) -> *mut u32 {
@@ -68,11 +71,6 @@ pub(super) fn end_of_interrupt() {
 
 /// Arms the timer to fire once in `delay_us`, or earlier if that is beyond its range.
 pub fn arm_timer(delay_us: u64) {
-    let count = u128::from(delay_us) * u128::from(TIMER_HZ.load(Ordering::Relaxed)) / 1_000_000;
+    let count = delay_us.min(DELAY_MAX_US) * TIMER_HZ.load(Ordering::Relaxed) / 1_000_000;
     write(REG_TIMER_INITIAL, u32::try_from(count).unwrap_or(u32::MAX).max(1));
-}
-
-/// Stops the timer.
-pub fn disarm_timer() {
-    write(REG_TIMER_INITIAL, 0);
 }

@@ -1,7 +1,5 @@
 //! Interrupt vectors for devices.
 
-use core::sync::atomic::{AtomicU64, Ordering};
-
 use crate::sync::IrqMutex;
 
 /// First vector for devices, and how many there are.
@@ -22,8 +20,6 @@ static VECTORS: IrqMutex<Vectors> = IrqMutex::new(Vectors {
     used: 0,
 });
 
-static UNEXPECTED: AtomicU64 = AtomicU64::new(0);
-
 /// A vector that calls `handler(argument)`; `None` if all are in use.
 pub fn allocate(handler: Handler, argument: usize) -> Option<u8> {
     let mut vectors = VECTORS.lock();
@@ -33,7 +29,7 @@ pub fn allocate(handler: Handler, argument: usize) -> Option<u8> {
     Some(FIRST + index as u8)
 }
 
-/// Calls the handler of `vector`; an interrupt without one is counted.
+/// Calls the handler of `vector`. An interrupt that nobody asked for is nobody's.
 pub(super) fn dispatch(vector: u8) {
     let entry = VECTORS
         .lock()
@@ -41,15 +37,7 @@ pub(super) fn dispatch(vector: u8) {
         .get(usize::from(vector.wrapping_sub(FIRST)))
         .copied()
         .flatten();
-    match entry {
-        Some((handler, argument)) => handler(argument),
-        None => {
-            UNEXPECTED.fetch_add(1, Ordering::Relaxed);
-        }
+    if let Some((handler, argument)) = entry {
+        handler(argument);
     }
-}
-
-/// Interrupts that nobody asked for, since boot.
-pub fn unexpected() -> u64 {
-    UNEXPECTED.load(Ordering::Relaxed)
 }

@@ -244,6 +244,7 @@ pub fn switch_point() {
 
 /// The timer has fired.
 pub fn timer_expired() {
+    SCHEDULER.lock().timer = None;
     // Deadlines are looked at by the switch.
     SWITCH_DUE.store(true, Ordering::Relaxed);
 }
@@ -257,8 +258,12 @@ pub fn switch_if_needed(frame: &mut TrapFrame) {
     let mut scheduler = SCHEDULER.lock();
     scheduler.wake_expired(now);
     scheduler.switch(frame, now);
-    match scheduler.next_timer(now) {
-        Some(delay_us) => apic::arm_timer(delay_us),
-        None => apic::disarm_timer(),
+    // A timer that fires early is cheaper than one set anew at each switch.
+    if let Some(next) = scheduler.next_timer()
+        && scheduler.timer.is_none_or(|armed| next < armed)
+    {
+        let delay_us = next.since(now).as_micros().max(1) as u64;
+        apic::arm_timer(delay_us);
+        scheduler.timer = Some(next);
     }
 }

@@ -129,8 +129,8 @@ pub(super) struct Scheduler {
     /// The running thread; `None` is the idle thread.
     current: Option<u8>,
     slice_end: Instant,
-    /// The timer will fire at the slice's end.
-    slice_armed: bool,
+    /// When the timer will fire, if it is armed.
+    pub(super) timer: Option<Instant>,
 }
 
 impl Scheduler {
@@ -141,7 +141,7 @@ impl Scheduler {
             ready: [Queue::new(); LEVELS],
             current: None,
             slice_end: Instant::from_micros(0),
-            slice_armed: false,
+            timer: None,
         }
     }
 
@@ -211,7 +211,8 @@ impl Scheduler {
             return self.ready.iter().any(|queue| queue.len > 0);
         }
         let level = self.current_mut().level();
-        self.more_urgent_ready(level) || (self.ready[level].len > 0 && !self.slice_armed)
+        self.more_urgent_ready(level)
+            || (self.ready[level].len > 0 && self.timer.is_none_or(|timer| timer > self.slice_end))
     }
 
     fn more_urgent_ready(&self, level: usize) -> bool {
@@ -301,8 +302,8 @@ impl Scheduler {
         debug_assert_eq!(paging::current(), self.current_mut().root);
     }
 
-    /// Microseconds until the timer is needed; `None` if nobody waits for a time.
-    pub(super) fn next_timer(&mut self, now: Instant) -> Option<u64> {
+    /// When the timer is needed next; `None` if nobody waits for a time.
+    pub(super) fn next_timer(&mut self) -> Option<Instant> {
         let deadline = self
             .threads
             .iter()
@@ -319,11 +320,9 @@ impl Scheduler {
             }
             None => None,
         };
-        self.slice_armed = slice.is_some();
-        let next = match (deadline, slice) {
+        match (deadline, slice) {
             (Some(deadline), Some(slice)) => Some(deadline.min(slice)),
             (deadline, slice) => deadline.or(slice),
-        };
-        Some(next?.since(now).as_micros().max(1) as u64)
+        }
     }
 }
