@@ -1,0 +1,254 @@
+use std::string::ToString;
+use std::vec;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const PAIR: &str = "hs.role=master hs.service=10.77.0.10/24 hs.machine=10.77.0.11 hs.peer-machine=10.77.0.12 \
+                    hs.cluster=10.78.0.1/24 hs.peer-cluster=10.78.0.2";
+
+fn parse(text: &str) -> Result<Options, OptionsError> {
+    Options::parse(text.as_bytes())
+}
+
+/// The message that refuses `text`.
+fn refusal(text: &str) -> String {
+    parse(text).expect_err(text).to_string()
+}
+
+#[test]
+fn an_empty_line_is_a_guest_alone() {
+    let alone = Options {
+        pair: None,
+        seed: None,
+        log: LevelFilter::Info,
+        application: vec![],
+    };
+    assert_eq!(parse("").unwrap(), alone);
+    assert_eq!(parse("  \t\n ").unwrap(), alone);
+    assert_eq!(parse("--").unwrap(), alone);
+}
+
+#[test]
+fn a_whole_line() {
+    let line = std::format!(
+        "{PAIR} hs.heartbeat-ms=5 hs.deadline-ms=15 hs.ncon=16 hs.seed=18446744073709551615 hs.log=trace -- port=6379 -- x"
+    );
+    let options = parse(&line).unwrap();
+    let pair = options.pair.unwrap();
+    assert_eq!(pair.role, Role::Master);
+    assert_eq!(
+        pair.service,
+        Network {
+            address: Ipv4Addr::new(10, 77, 0, 10),
+            prefix_len: 24
+        }
+    );
+    assert_eq!(pair.machine_address, Ipv4Addr::new(10, 77, 0, 11));
+    assert_eq!(pair.peer_machine_address, Ipv4Addr::new(10, 77, 0, 12));
+    assert_eq!(
+        pair.cluster,
+        Network {
+            address: Ipv4Addr::new(10, 78, 0, 1),
+            prefix_len: 24
+        }
+    );
+    assert_eq!(pair.peer_cluster_address, Ipv4Addr::new(10, 78, 0, 2));
+    assert_eq!(pair.heartbeat, Duration::from_millis(5));
+    assert_eq!(pair.deadline, Duration::from_millis(15));
+    assert_eq!(pair.ncon, 16);
+    assert_eq!(options.seed, Some(u64::MAX));
+    assert_eq!(options.log, LevelFilter::Trace);
+    assert_eq!(options.application, ["port=6379", "--", "x"]);
+}
+
+#[test]
+fn times_and_ncon_have_defaults() {
+    let pair = parse(PAIR).unwrap().pair.unwrap();
+    assert_eq!(
+        (pair.heartbeat, pair.deadline, pair.ncon),
+        (HEARTBEAT_DEFAULT, DEADLINE_DEFAULT, NCON_DEFAULT)
+    );
+}
+
+#[test]
+fn what_is_unknown_is_refused_by_name() {
+    for word in [
+        "hs.colour=red",
+        "hs.log",
+        "quiet",
+        "hs.LOG=info",
+        "=",
+        "hs.role=master=x".split('=').next().unwrap(),
+    ] {
+        let message = refusal(word);
+        assert!(
+            message.contains(&std::format!("{word:?}")) && message.contains("hs.peer-cluster"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn what_is_repeated_is_refused_by_name() {
+    assert_eq!(refusal("hs.seed=1 hs.seed=1"), "hs.seed is given twice");
+}
+
+#[test]
+fn what_is_malformed_is_refused_with_what_is_expected() {
+    for (option, value) in [
+        ("hs.role", "arbiter"),
+        ("hs.service", "10.77.0.10"),
+        ("hs.service", "10.77.0.10/+4"),
+        ("hs.service", "10.77.0.10/31"),
+        ("hs.service", "10.77.0.10/7"),
+        ("hs.service", "10.77.0/24"),
+        ("hs.machine", "10.77.0.256"),
+        ("hs.peer-machine", "nowhere"),
+        ("hs.cluster", "/24"),
+        ("hs.peer-cluster", "10.78.0.2/24"),
+        ("hs.heartbeat-ms", "0"),
+        ("hs.heartbeat-ms", "+5"),
+        ("hs.deadline-ms", "60001"),
+        ("hs.deadline-ms", ""),
+        ("hs.ncon", "0"),
+        ("hs.ncon", "17"),
+        ("hs.ncon", "99999999999999999999"),
+        ("hs.seed", "-1"),
+        ("hs.seed", "18446744073709551616"),
+        ("hs.log", "loud"),
+    ] {
+        let others = PAIR
+            .split(' ')
+            .filter(|word| !word.starts_with(&std::format!("{option}=")));
+        let mut words: Vec<_> = others.map(String::from).collect();
+        words.push(std::format!("{option}={value}"));
+        let message = refusal(&words.join(" "));
+        assert!(
+            message.starts_with(&std::format!("{option}={value}: expected ")),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn each_address_is_needed_by_a_pair() {
+    for missing in PAIR.split(' ').skip(1) {
+        let rest: Vec<_> = PAIR.split(' ').filter(|&word| word != missing).collect();
+        let (name, _) = missing.split_once('=').unwrap();
+        assert_eq!(
+            refusal(&rest.join(" ")),
+            std::format!("{name} is missing: hs.role is given, so it is needed")
+        );
+        assert_eq!(
+            refusal(missing),
+            std::format!("hs.role is missing: {name} is given, so it is needed")
+        );
+    }
+    assert_eq!(
+        refusal("hs.ncon=4"),
+        "hs.role is missing: hs.ncon is given, so it is needed"
+    );
+}
+
+#[test]
+fn contradictions_are_refused() {
+    for (from, to, message) in [
+        (
+            "hs.machine=10.77.0.11",
+            "hs.machine=10.77.1.11",
+            "hs.machine=10.77.1.11: is not in the network of hs.service",
+        ),
+        (
+            "hs.peer-cluster=10.78.0.2",
+            "hs.peer-cluster=10.79.0.2",
+            "hs.peer-cluster=10.79.0.2: is not in the network of hs.cluster",
+        ),
+        (
+            "hs.machine=10.77.0.11",
+            "hs.machine=10.77.0.255",
+            "hs.machine=10.77.0.255: is the network's own or its broadcast address",
+        ),
+        (
+            "hs.service=10.77.0.10/24",
+            "hs.service=10.77.0.0/24",
+            "hs.service=10.77.0.0/24: is the network's own or its broadcast address",
+        ),
+        (
+            "hs.machine=10.77.0.11",
+            "hs.machine=10.77.0.10",
+            "hs.machine=10.77.0.10: is the same address as hs.service",
+        ),
+        (
+            "hs.peer-machine=10.77.0.12",
+            "hs.peer-machine=10.77.0.11",
+            "hs.peer-machine=10.77.0.11: is the same address as hs.machine",
+        ),
+        (
+            "hs.service=10.77.0.10/24",
+            "hs.service=224.0.0.1/24",
+            "hs.service=224.0.0.1/24: no host can have this address",
+        ),
+        (
+            "hs.service=10.77.0.10/24",
+            "hs.service=10.77.0.10/8",
+            "hs.cluster=10.78.0.1/24: overlaps the network of hs.service",
+        ),
+    ] {
+        let line = PAIR.replace(from, to);
+        assert_ne!(line, PAIR);
+        assert_eq!(refusal(&line), message);
+    }
+    let with = |more: &str| refusal(&std::format!("{PAIR} {more}"));
+    assert_eq!(
+        with("hs.heartbeat-ms=20 hs.deadline-ms=20"),
+        "hs.deadline-ms=20: is not longer than hs.heartbeat-ms"
+    );
+    assert_eq!(
+        with("hs.heartbeat-ms=60"),
+        "hs.heartbeat-ms=60: is not shorter than 60 ms, the default of hs.deadline-ms"
+    );
+}
+
+#[test]
+fn what_is_no_text_or_too_long_is_refused() {
+    assert_eq!(Options::parse(b"hs.seed=\xff"), Err(OptionsError::NotText(8)));
+    assert_eq!(
+        Options::parse(&[b' '; COMMAND_LINE_LEN_MAX + 1]),
+        Err(OptionsError::TooLong(2048))
+    );
+}
+
+/// A line that is nearly right, so that the deeper checks are reached too.
+fn nearly_right() -> impl Strategy<Value = String> {
+    let word = prop_oneof![
+        3 => proptest::sample::select(PAIR.split(' ').collect::<Vec<_>>()).prop_map(String::from),
+        1 => (proptest::sample::select(NAMES.map(|name| name.0).to_vec()), "[0-9./a-z+-]{0,12}")
+            .prop_map(|(name, value)| std::format!("{name}={value}")),
+        1 => "[ -~]{0,8}",
+    ];
+    proptest::collection::vec(word, 0..12).prop_map(|words| words.join(" "))
+}
+
+proptest! {
+    #[test]
+    fn bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        if let Err(error) = Options::parse(&bytes) {
+            prop_assert!(!error.to_string().is_empty());
+        }
+    }
+
+    #[test]
+    fn nearly_right_lines_never_panic_and_hold_what_they_promise(line in nearly_right()) {
+        match parse(&line) {
+            Err(error) => prop_assert!(!error.to_string().is_empty()),
+            Ok(Options { pair: Some(pair), .. }) => {
+                prop_assert!(pair.deadline > pair.heartbeat);
+                prop_assert!((1..=NCON_MAX).contains(&pair.ncon));
+                prop_assert!(pair.machine_address != pair.peer_machine_address);
+            }
+            Ok(_) => {}
+        }
+    }
+}
