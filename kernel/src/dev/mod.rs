@@ -1,0 +1,28 @@
+//! The devices that a guest has, each behind one small module.
+//!
+//! ```text
+//! 0x3f8 COM1 ── the log, text            serial      PCI bus 0 (ECAM) ─ pci ─ msix ─┐
+//! 0x2f8 COM2 ── events, JSON lines       events          virtio-net ×2 ─ virtio ─ net ── hs_core::platform::Nic
+//! 0x70  CMOS ── wall clock at boot       rtc
+//! 0xf4  isa-debug-exit                   exit
+//! ```
+//!
+//! What needs no hardware (parsing of capabilities, placing of BARs, the line ring, decoding of the clock) is
+//! plain code that tests run on the host; the rest exists in a guest only.
+//!
+//! Deliberately absent: polling. A device that has something to say raises an interrupt.
+
+#[cfg(not(test))]
+pub mod events;
+#[cfg(not(test))]
+pub mod exit;
+pub mod json;
+pub mod line;
+pub mod msix;
+#[cfg(not(test))]
+pub mod net;
+pub mod pci;
+pub mod rtc;
+#[cfg(not(test))]
+pub mod serial;
+pub mod virtio;
