@@ -1,0 +1,364 @@
+//! One guest: a QEMU process, its log and events on pipes, its QMP on a socket, its end in words.
+//!
+//! ```text
+//!  stdin   QMP: one end of a socket pair      COM1 -> stderr: the guest's log, and QEMU's own words
+//!  COM2 -> stdout: the event channel          isa-debug-exit -> exit status
+//! ```
+//! Pipes that are inherited and not files or sockets by name: nothing can stay behind.
+
+use std::io::BufReader;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::Sender;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use hs_core::platform::Exit;
+use qapi::{Qmp, Stream, qmp};
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+use crate::accel::Accelerator;
+use crate::command::{command, show};
+use crate::events::{self, Line, Tail};
+use crate::profile::Machine;
+
+/// Where a card is plugged in.
+#[derive(Clone)]
+pub(crate) enum Plug {
+    /// A tap of this name.
+    Tap(String),
+    /// Frames as datagrams, from the first address to the second: a wire that a test holds in its hands.
+    Wire(SocketAddr, SocketAddr),
+}
+
+/// One network card.
+#[derive(Clone)]
+pub(crate) struct Card {
+    pub(crate) link: &'static str,
+    pub(crate) slot: u8,
+    pub(crate) mac: String,
+    pub(crate) plug: Plug,
+}
+
+/// What to start.
+#[derive(Clone)]
+pub(crate) struct Recipe {
+    pub(crate) name: String,
+    pub(crate) image: PathBuf,
+    pub(crate) command_line: String,
+    pub(crate) memory_mib: u32,
+    pub(crate) accelerator: Accelerator,
+    pub(crate) cards: Vec<Card>,
+    /// Whether to print the guest's log while it runs.
+    pub(crate) print_log: bool,
+}
+
+/// What a guest lets the host know.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Sign {
+    /// A line on its event channel, read at this moment.
+    Line(Line, Instant),
+    /// Its process has ended, and all that it wrote has been read.
+    Ended(ExitStatus),
+}
+
+/// A running guest.
+pub(crate) struct Guest {
+    process: OwnedFd,
+    pid: u32,
+    qmp: Qmp<Stream<BufReader<UnixStream>, UnixStream>>,
+    /// The newest lines of its log.
+    pub(crate) tail: Tail,
+}
+
+impl Guest {
+    /// How long QEMU may take to answer.
+    const QMP_LIMIT: Duration = Duration::from_secs(10);
+
+    /// Starts a guest. Whatever it says goes to `signs`, wrapped by `wrap`.
+    ///
+    /// # Errors
+    /// QEMU does not start, or does not answer on QMP; the message holds what it wrote.
+    pub(crate) fn start<T: Send + 'static>(
+        machine: &Machine,
+        recipe: &Recipe,
+        signs: Sender<T>,
+        wrap: impl Fn(Sign) -> T + Send + 'static,
+    ) -> Result<Guest> {
+        let (ours, theirs) = UnixStream::pair()?;
+        ours.set_read_timeout(Some(Self::QMP_LIMIT))?;
+        ours.set_write_timeout(Some(Self::QMP_LIMIT))?;
+        let mut qemu = command_for(machine, recipe);
+        show(&qemu);
+        // A group of its own: Ctrl-C on the terminal is for us to act on.
+        qemu.stdin(OwnedFd::from(theirs))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        let mut child = qemu
+            .spawn()
+            .with_context(|| format!("cannot start {}", machine.program))?;
+        drop(qemu); // its end of the socket: only then does the death of the guest end the conversation
+        let pid = child.id();
+        let process = rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
+
+        let (name, print_log) = (recipe.name.clone(), recipe.print_log);
+        let (tail, log_follower) = Tail::follow(child.stderr.take().expect("it is piped"), move |line| {
+            if print_log {
+                eprintln!("{name}| {line}");
+            }
+        });
+        let events = child.stdout.take().expect("it is piped");
+        thread::spawn(move || {
+            // Nobody listens any more once the run is over: then there is nothing to do but to drain.
+            events::lines(events, |line| {
+                drop(signs.send(wrap(Sign::Line(events::parse(line), Instant::now()))))
+            });
+            let _ = log_follower.join();
+            let status = child.wait().expect("a child can be waited for");
+            let _ = signs.send(wrap(Sign::Ended(status)));
+        });
+
+        let mut guest = Guest {
+            process,
+            pid,
+            qmp: Qmp::new(Stream::new(BufReader::new(ours.try_clone()?), ours)),
+            tail,
+        };
+        guest.greet().with_context(|| {
+            format!(
+                "guest {}: QEMU does not answer\n{}",
+                recipe.name,
+                guest.tail.text()
+            )
+        })?;
+        Ok(guest)
+    }
+
+    fn greet(&mut self) -> Result<()> {
+        // The crate panics on a connection that ends before the greeting: look first.
+        if std::io::BufRead::fill_buf(self.qmp.inner_mut())?.is_empty() {
+            bail!("it ended at once");
+        }
+        self.qmp.handshake()?;
+        let status = self.qmp.execute(&qmp::query_status {})?;
+        if !status.running {
+            bail!("the machine does not run: {:?}", status.status);
+        }
+        Ok(())
+    }
+
+    /// Kills the process at once, as a power cut would.
+    pub(crate) fn kill(&self) {
+        // An error means that it has ended already.
+        let _ = rustix::process::pidfd_send_signal(&self.process, Signal::KILL);
+    }
+
+    /// Asks QEMU to end; it may be gone already.
+    pub(crate) fn quit(&mut self) {
+        let _ = self.qmp.execute(&qmp::quit {});
+    }
+
+    /// Processor time that the guest has used so far, user and system.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub(crate) fn processor_time(&self) -> Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
+        // The name, in parentheses, may hold anything: count from its end.
+        let fields: Vec<&str> = stat
+            .rsplit(')')
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .collect();
+        let ticks = |index: usize| {
+            fields
+                .get(index)
+                .and_then(|field| field.parse::<u64>().ok())
+                .context("unexpected /proc/PID/stat")
+        };
+        Ok(Duration::from_millis(
+            (ticks(11)? + ticks(12)?) * 1000 / rustix::param::clock_ticks_per_second(),
+        ))
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// QEMU's command line for `recipe`.
+fn command_for(machine: &Machine, recipe: &Recipe) -> Command {
+    let mut qemu = command(&machine.program);
+    qemu.args([
+        "-name",
+        &recipe.name,
+        "-machine",
+        &machine.machine,
+        "-accel",
+        recipe.accelerator.name(),
+    ]);
+    qemu.args([
+        "-cpu",
+        &machine.cpu,
+        "-bios",
+        &machine.bios,
+        "-m",
+        &format!("{}M", recipe.memory_mib),
+    ]);
+    qemu.args(&machine.arguments);
+    qemu.args([
+        "-chardev",
+        "file,id=log,path=/dev/stderr",
+        "-serial",
+        "chardev:log",
+    ]);
+    qemu.args([
+        "-chardev",
+        "file,id=events,path=/dev/stdout",
+        "-serial",
+        "chardev:events",
+    ]);
+    qemu.args([
+        "-chardev",
+        "socket,id=qmp,fd=0",
+        "-mon",
+        "chardev=qmp,mode=control",
+    ]);
+    qemu.args(["-device", &machine.exit_device]);
+    for Card {
+        link,
+        slot,
+        mac,
+        plug,
+    } in &recipe.cards
+    {
+        let plug = match plug {
+            Plug::Tap(name) => format!("tap,id={link},ifname={name},script=no,downscript=no"),
+            Plug::Wire(from, to) => format!(
+                "dgram,id={link},local.type=inet,local.host={},local.port={},remote.type=inet,remote.host={},remote.port={}",
+                from.ip(),
+                from.port(),
+                to.ip(),
+                to.port()
+            ),
+        };
+        qemu.args([
+            "-netdev",
+            &plug,
+            "-device",
+            &format!(
+                "{},netdev={link},mac={mac},bus=pcie.0,addr={slot:#x}",
+                machine.nic
+            ),
+        ]);
+    }
+    qemu.arg("-kernel")
+        .arg(&recipe.image)
+        .args(["-append", &recipe.command_line]);
+    qemu
+}
+
+/// The status that QEMU exits with when the guest ends with `exit`.
+pub(crate) const fn exit_code(exit: Exit) -> i32 {
+    ((exit as i32) << 1) | 1
+}
+
+/// How a guest ended, in words.
+pub(crate) fn in_words(status: ExitStatus) -> String {
+    const MEANINGS: [(Exit, &str); 6] = [
+        (Exit::Success, "ended: all done"),
+        (Exit::Panic, "panicked"),
+        (Exit::Exception, "died of a processor exception"),
+        (Exit::BadOptions, "refused its command line"),
+        (Exit::TestFailed, "ended: a test failed"),
+        (
+            Exit::Refused,
+            "ended itself: it may not go on beside the other node",
+        ),
+    ];
+    if let Some(signal) = status.signal() {
+        return match Signal::from_named_raw(signal) {
+            Some(Signal::KILL) => "was killed by SIGKILL".into(),
+            Some(Signal::TERM) => "was ended by SIGTERM".into(),
+            Some(Signal::ABORT) => "was lost: QEMU aborted".into(),
+            Some(Signal::SEGV) => "was lost: QEMU crashed".into(),
+            _ => format!("was ended by signal {signal}"),
+        };
+    }
+    let code = status.code().unwrap_or(-1);
+    match MEANINGS.iter().find(|(exit, _)| exit_code(*exit) == code) {
+        Some((_, words)) => format!("{words} (status {code})"),
+        None if code == 0 => "was shut down or reset itself (status 0)".into(),
+        None => format!("was ended by QEMU (status {code})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::words;
+    use crate::profile::Plan;
+
+    #[test]
+    fn every_exit_of_a_guest_has_words_and_its_documented_status() {
+        for (exit, code, word) in [
+            (Exit::Success, 33, "all done"),
+            (Exit::Panic, 35, "panicked"),
+            (Exit::Exception, 37, "exception"),
+            (Exit::BadOptions, 39, "command line"),
+            (Exit::TestFailed, 41, "test failed"),
+            (Exit::Refused, 43, "may not go on"),
+        ] {
+            assert_eq!(exit_code(exit), code);
+            assert!(in_words(ExitStatus::from_raw(code << 8)).contains(word));
+        }
+        assert_eq!(in_words(ExitStatus::from_raw(9)), "was killed by SIGKILL");
+        assert!(in_words(ExitStatus::from_raw(1 << 8)).contains("QEMU"));
+    }
+
+    #[test]
+    fn the_service_card_comes_first_on_the_bus() {
+        let machine = Plan::load().unwrap().machine().unwrap();
+        let card = |link, slot, plug| Card {
+            link,
+            slot,
+            mac: "52:54:00:00:00:01".into(),
+            plug,
+        };
+        let recipe = Recipe {
+            name: "a".into(),
+            image: "image".into(),
+            command_line: "hs.role=master".into(),
+            memory_mib: 256,
+            accelerator: Accelerator::Tcg,
+            cards: vec![
+                card("service", machine.slots.service, Plug::Tap("a-service".into())),
+                card(
+                    "cluster",
+                    machine.slots.cluster,
+                    Plug::Wire(([127, 0, 0, 1], 1).into(), ([127, 0, 0, 1], 2).into()),
+                ),
+            ],
+            print_log: false,
+        };
+        let words = words(&command_for(&machine, &recipe));
+        for part in [
+            "tap,id=service,ifname=a-service",
+            "netdev=service,mac=52:54:00:00:00:01,bus=pcie.0,addr=0x2",
+            "netdev=cluster,mac=52:54:00:00:00:01,bus=pcie.0,addr=0x3",
+            "event_idx=off",
+            "-append hs.role=master",
+        ] {
+            assert!(words.contains(part), "{part} in {words}");
+        }
+    }
+}

@@ -1,0 +1,442 @@
+//! `cargo xtask run-pair`: the life of a pair, from the check of the host to the report.
+
+use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{ErrorKind, IsTerminal, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::mpsc::Sender;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use rustix::net::listen;
+use serde::{Deserialize, Serialize};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::accel::{self, Choice};
+use crate::host::{self, Purpose};
+use crate::live::{Console, Key};
+use crate::netns::{self, Task, on_stop};
+use crate::pair::{Happening, Ingredients, Pair, in_a_line};
+use crate::profile::{AppPlan, Plan};
+use crate::qemu::{Sign, in_words};
+use crate::report::Report;
+use crate::{client, forward, guest_build};
+
+/// How long the pair may take to be ready, and how long a takeover.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+const TAKEOVER_LIMIT: Duration = Duration::from_secs(10);
+/// The exit status after Ctrl-C and its like, as shells have it.
+const INTERRUPTED: u8 = 130;
+
+/// Options of `run-pair`.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// The application that the pair runs.
+    #[arg(long, value_name = "NAME", default_value = "kv")]
+    app: String,
+    /// The port of 127.0.0.1 that leads to the service; 0 picks a free one.
+    #[arg(long, value_name = "PORT", default_value_t = 6379)]
+    forward: u16,
+    /// Prints lines only: no live status, no keys.
+    #[arg(long)]
+    headless: bool,
+    /// Kills the master so long after the pair was ready.
+    #[arg(long, value_name = "SECS", value_parser = seconds)]
+    kill_master_after: Option<Duration>,
+    /// Ends the run so long after the pair was ready.
+    #[arg(long, value_name = "SECS", value_parser = seconds)]
+    exit_after: Option<Duration>,
+    /// Writes what the run came to into this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// What runs the guests.
+    #[arg(long, value_enum, default_value_t = Choice::Auto)]
+    accel: Choice,
+    /// Memory of each guest.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(32..=65536))]
+    mem: Option<u32>,
+    /// Seeds the guests' random numbers, so that a run can be repeated.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Prints the guests' logs from this level on (error, warn, info, debug, trace); implies --headless.
+    #[arg(long, value_name = "LEVEL", value_parser = ["error", "warn", "info", "debug", "trace"])]
+    log: Option<String>,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| format!("{text} is no number of seconds"))?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+/// What the inside is told.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Orders {
+    app: String,
+    image: PathBuf,
+    port: u16,
+    live: bool,
+    kill_master_after: Option<Duration>,
+    exit_after: Option<Duration>,
+    accel: Choice,
+    memory_mib: Option<u32>,
+    seed: u64,
+    log: Option<String>,
+}
+
+/// Outside the namespace: checks, builds, opens what belongs to the host, and enters.
+///
+/// # Errors
+/// Something that the run needs is missing; the message says how to get it.
+pub(crate) fn run(options: Options) -> Result<ExitCode> {
+    let plan = Plan::load()?;
+    plan.app(&options.app)?;
+    let (listener, port) = open_port(options.forward)?;
+    let report = options.report.as_ref().map(|path| {
+        File::create(path).with_context(|| format!("cannot write the report to {}", path.display()))
+    });
+    let report = report.transpose()?;
+    host::check(Purpose::Run)?;
+    let image = guest_build::build(&options.app)?;
+    let number = std::process::id();
+    let findable = client::findable_socket(number)?;
+    let interactive = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let orders = Orders {
+        app: options.app,
+        image,
+        port,
+        live: interactive && !options.headless && options.log.is_none(),
+        kill_master_after: options.kill_master_after,
+        exit_after: options.exit_after,
+        accel: options.accel,
+        memory_mib: options.mem,
+        seed: options
+            .seed
+            .unwrap_or_else(|| RandomState::new().hash_one(number) & 0xffff_ffff),
+        log: options.log,
+    };
+    let mut files: Vec<BorrowedFd<'_>> = vec![listener.as_fd(), findable.as_fd()];
+    files.extend(report.as_ref().map(AsFd::as_fd));
+    netns::run(&Task::RunPair(orders), &files)
+}
+
+/// The port of the host that leads to the service.
+fn open_port(port: u16) -> Result<(TcpListener, u16)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|error| match error.kind() {
+        ErrorKind::AddrInUse => anyhow!(
+            "port {port} of 127.0.0.1 is in use by another program; --forward takes another port, --forward 0 a free one"
+        ),
+        _ => anyhow!("cannot forward port {port} of 127.0.0.1: {error}"),
+    })?;
+    let port = listener.local_addr()?.port();
+    Ok((listener, port))
+}
+
+/// Inside the namespace: the run itself. `files` are the forwarded port, the socket by which `client` finds
+/// us and, if one is wanted, the report.
+///
+/// # Errors
+/// The pair never became ready, or did not do what was asked of it.
+pub(crate) fn inside(orders: Orders, files: Vec<OwnedFd>, channel: OwnedFd) -> Result<ExitCode> {
+    let mut files = files.into_iter();
+    let listener = TcpListener::from(files.next().context("the forwarded port was not handed over")?);
+    let findable = files.next().context("the findable socket was not handed over")?;
+    let report = files.next().map(File::from);
+    listen(&findable, 64)?;
+    // Nobody needs an answer: the kernel has told them all when they connected.
+    thread::spawn(move || while rustix::net::accept(&findable).is_ok() {});
+
+    let plan = Plan::load()?;
+    let machine = plan.machine()?;
+    let app = plan.app(&orders.app)?;
+    netns::make_network(&plan)?;
+    let accelerator = accel::settle(orders.accel, &machine, &orders.image)?;
+    let mut pair = Pair::start(&Ingredients {
+        plan: &plan,
+        machine: &machine,
+        app,
+        images: [orders.image.clone(), orders.image.clone()],
+        accelerator,
+        memory_mib: orders.memory_mib.unwrap_or(machine.memory_mib),
+        seed: orders.seed,
+        log: orders.log.as_deref().unwrap_or("info"),
+        print_log: orders.log.is_some(),
+        cluster: None,
+    })?;
+    let sender = pair.sender();
+    on_stop(channel, move || drop(sender.send(Happening::Stop)));
+    stop_on_signals(pair.sender())?;
+
+    let service = SocketAddr::from((plan.service.address, app.port));
+    let title = format!(
+        "hotspare {} on {}, service 127.0.0.1:{}, pair {}",
+        orders.app,
+        accelerator.name(),
+        orders.port,
+        orders.seed
+    );
+    let console = Console::open(orders.live);
+    let mut run = Run {
+        pair: &mut pair,
+        orders: &orders,
+        app,
+        service,
+        console,
+        title,
+        killed_at: None,
+        announced: 0,
+    };
+    run.console.line(&format!(
+        "starting {} on {}, seed {}",
+        orders.app,
+        accelerator.name(),
+        orders.seed
+    ));
+    let outcome = run.live(listener);
+    drop(run);
+    pair.end();
+    if let Some(file) = report {
+        let served = pair.nodes.iter().find_map(|node| node.served).unwrap_or_default();
+        Report::new(&orders.app, accelerator.name(), served, &pair.takeovers).write(&file)?;
+    }
+    match outcome? {
+        End::Asked => Ok(ExitCode::SUCCESS),
+        End::Interrupted => Ok(ExitCode::from(INTERRUPTED)),
+    }
+}
+
+fn stop_on_signals(sender: Sender<Happening>) -> Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    thread::spawn(move || {
+        for _ in signals.forever() {
+            let _ = sender.send(Happening::Stop);
+        }
+    });
+    Ok(())
+}
+
+/// How a run ended that did all that was asked of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum End {
+    /// By the clock, or by `q`.
+    Asked,
+    /// By a signal.
+    Interrupted,
+}
+
+struct Run<'a> {
+    pair: &'a mut Pair,
+    orders: &'a Orders,
+    app: &'a AppPlan,
+    service: SocketAddr,
+    console: Console,
+    title: String,
+    /// When we killed the master, until the takeover is seen.
+    killed_at: Option<Instant>,
+    /// How many takeovers were announced.
+    announced: usize,
+}
+
+impl Run<'_> {
+    fn live(&mut self, listener: TcpListener) -> Result<End> {
+        let started = Instant::now();
+        let (mut listener, mut asked) = (Some(listener), false);
+        let mut ready_at: Option<Instant> = None;
+        let (mut kill_due, mut exit_due) = (None, None);
+        let mut failed: Option<String> = None;
+        loop {
+            self.console.draw(self.pair, &self.title);
+            let now = Instant::now();
+            if ready_at.is_none() && now >= started + READY_LIMIT {
+                return Err(self.pair.failure(&format!(
+                    "the pair was not ready within {} s",
+                    READY_LIMIT.as_secs()
+                )));
+            }
+            if let Some(killed) = self.killed_at
+                && now >= killed + TAKEOVER_LIMIT
+            {
+                return Err(self.pair.failure(&format!(
+                    "no takeover within {} s of the kill",
+                    TAKEOVER_LIMIT.as_secs()
+                )));
+            }
+            if kill_due.is_some_and(|due| now >= due) {
+                kill_due = None;
+                if !self.kill_master() {
+                    return Err(self
+                        .pair
+                        .failure("the master was to be killed, but there is no pair any more"));
+                }
+            }
+            if exit_due.is_some_and(|due| now >= due) && self.killed_at.is_none() {
+                return failed.map_or(Ok(End::Asked), |why| Err(anyhow!(why)));
+            }
+
+            let limits = [
+                Some(now + self.console.patience()),
+                ready_at.is_none().then_some(started + READY_LIMIT),
+                self.killed_at.map(|killed| killed + TAKEOVER_LIMIT),
+                kill_due,
+                exit_due.filter(|due| *due > now),
+            ];
+            let deadline = limits.into_iter().flatten().min().expect("patience is one");
+            let happening = self.pair.next(deadline);
+            match self.console.key() {
+                Some(Key::Quit) => return failed.map_or(Ok(End::Asked), |why| Err(anyhow!(why))),
+                Some(Key::Interrupt) => return Ok(End::Interrupted),
+                Some(Key::Kill) if !self.kill_master() => self
+                    .console
+                    .line("no spare holds a checkpoint: the master is left alone"),
+                Some(Key::Kill) | None => {}
+            }
+            let Some(happening) = happening else { continue };
+            if let Some(line) = in_a_line(self.pair, &happening) {
+                self.console.line(&line);
+            }
+            match &happening {
+                Happening::Stop => return Ok(End::Interrupted),
+                Happening::Answers => {
+                    let listener = listener.take().expect("the service is asked once");
+                    forward::start(listener, self.service);
+                    self.console
+                        .line(&format!("ready: service 127.0.0.1:{}", self.orders.port));
+                    let now = Instant::now();
+                    ready_at = Some(now);
+                    kill_due = self.orders.kill_master_after.map(|after| now + after);
+                    exit_due = self.orders.exit_after.map(|after| now + after);
+                }
+                Happening::Guest(index, Sign::Ended(status)) if self.pair.nodes[*index].killed.is_none() => {
+                    let tail = self.pair.nodes[*index].guest.tail.text();
+                    self.console.line(&format!("the end of its log:\n{tail}"));
+                    if ready_at.is_none() {
+                        return Err(self.pair.failure("the pair never became ready"));
+                    }
+                    if self.pair.master().is_none() && self.pair.spare().is_none() {
+                        return Err(self.pair.failure("nobody serves any more"));
+                    }
+                    // Somebody's SIGKILL is an experiment; anything else is a fault that the run must not hide.
+                    if status.code().is_some() {
+                        failed.get_or_insert_with(|| {
+                            format!("{} {}", self.pair.nodes[*index].name, in_words(*status))
+                        });
+                    }
+                }
+                Happening::Guest(..) => {}
+            }
+            self.announce_takeovers();
+            if !asked && self.pair.is_ready() {
+                asked = true;
+                ask(self.service, self.app.clone(), self.pair.sender());
+            }
+        }
+    }
+
+    /// Says what takeovers there were since the last call.
+    fn announce_takeovers(&mut self) {
+        for takeover in &self.pair.takeovers[self.announced..] {
+            self.console.line(&format!(
+                "takeover: spare is master after {:.0} ms",
+                takeover.total_ms
+            ));
+            self.killed_at = None;
+        }
+        self.announced = self.pair.takeovers.len();
+    }
+
+    /// Kills the master, if a spare can take over.
+    fn kill_master(&mut self) -> bool {
+        let Some(master) = self.pair.master().filter(|_| self.pair.is_ready()) else {
+            return false;
+        };
+        self.pair.kill(master);
+        self.killed_at = self.pair.nodes[master].killed;
+        self.console
+            .line(&format!("killed {}, the master", self.pair.nodes[master].name));
+        true
+    }
+}
+
+/// Asks the service its question until it answers, in a thread of its own.
+fn ask(service: SocketAddr, app: AppPlan, sender: Sender<Happening>) {
+    thread::spawn(move || {
+        while answers(service, &app).is_err() {
+            thread::sleep(Duration::from_millis(20));
+        }
+        let _ = sender.send(Happening::Answers);
+    });
+}
+
+/// Asks the service its question once.
+///
+/// # Errors
+/// It cannot be reached, or does not answer as it should.
+pub(crate) fn answers(service: SocketAddr, app: &AppPlan) -> Result<()> {
+    const LIMIT: Duration = Duration::from_secs(1);
+    let mut stream = TcpStream::connect_timeout(&service, LIMIT)?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    stream.write_all(app.question.as_bytes())?;
+    let mut answer = vec![0; app.answer.len()];
+    stream.read_exact(&mut answer)?;
+    if answer != app.answer.as_bytes() {
+        bail!("it answered {:?}", String::from_utf8_lossy(&answer));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    #[test]
+    fn the_documented_command_line_is_understood() {
+        let words = "x --headless --forward 0 --kill-master-after 10 --exit-after 20.5 --report FILE --accel tcg --mem 128 --seed 5";
+        let options = Line::try_parse_from(words.split(' ')).unwrap().options;
+        assert_eq!(
+            (options.app.as_str(), options.forward, options.headless),
+            ("kv", 0, true)
+        );
+        assert_eq!(options.kill_master_after, Some(Duration::from_secs(10)));
+        assert_eq!(options.exit_after, Some(Duration::from_millis(20_500)));
+        assert_eq!(
+            (options.accel, options.mem, options.seed),
+            (Choice::Tcg, Some(128), Some(5))
+        );
+        assert_eq!(Line::try_parse_from(["x"]).unwrap().options.forward, 6379);
+        for refused in [
+            "--forward 70000",
+            "--kill-master-after -1",
+            "--exit-after soon",
+            "--mem 1",
+            "--accel xen",
+        ] {
+            assert!(
+                Line::try_parse_from(format!("x {refused}").split(' ')).is_err(),
+                "{refused}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_port_in_use_is_named() {
+        let (_held, port) = open_port(0).unwrap();
+        let error = open_port(port).unwrap_err().to_string();
+        assert!(
+            error.contains(&port.to_string()) && error.contains("--forward"),
+            "{error}"
+        );
+    }
+}

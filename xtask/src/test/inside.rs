@@ -1,0 +1,250 @@
+//! The inside of a test: the first process of its namespace.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use hs_core::event::Event;
+
+use super::{Orders, guest, pairs};
+use crate::accel::{self, Accelerator};
+use crate::command::{root, show, words};
+use crate::events::Line;
+use crate::guest_build::{self, Variant};
+use crate::host::PYTHON;
+use crate::netns;
+use crate::pair::{Happening, Ingredients, Pair, in_a_line};
+use crate::profile::{Machine, Plan};
+use crate::qemu::{Plug, Sign};
+
+/// What a test returns: figures worth seeing.
+type Outcome = Result<String>;
+
+/// A test: its name, the images that it needs, what it does.
+type Test = (
+    &'static str,
+    &'static [(&'static str, Variant)],
+    fn(&Ground) -> Outcome,
+);
+
+const TESTS: &[Test] = &[
+    ("accel", &[("kv", Variant::Usual)], |ground| {
+        Ok(ground.accelerator.name().into())
+    }),
+    ("ktest", &[("ktest", Variant::Usual)], guest::ktest),
+    ("pair-takeover", &[("kv", Variant::Usual)], pairs::takeover),
+    (
+        "pair-spare-killed",
+        &[("kv", Variant::Usual)],
+        pairs::spare_killed,
+    ),
+    ("pair-damage", &[("kv", Variant::Usual)], pairs::damage),
+    (
+        "pair-differing",
+        &[("kv", Variant::Usual), ("kv", Variant::Other)],
+        pairs::differing,
+    ),
+    ("pair-expiry", &[("kv", Variant::Usual)], pairs::expiry),
+    ("pair-benchmark", &[("kv", Variant::Usual)], pairs::benchmark),
+    ("pair-idle", &[("kv", Variant::Usual)], pairs::idle),
+];
+
+fn find(name: &str) -> Result<&'static Test> {
+    TESTS
+        .iter()
+        .find(|test| test.0 == name)
+        .with_context(|| format!("no test inside is named {name}"))
+}
+
+/// The images that test `name` needs.
+///
+/// # Errors
+/// There is no such test.
+pub(super) fn images(name: &str) -> Result<&'static [(&'static str, Variant)]> {
+    Ok(find(name)?.1)
+}
+
+/// Runs the test that the orders name.
+///
+/// # Errors
+/// It fails; the message says at what.
+pub(crate) fn inside(orders: &Orders, channel: OwnedFd) -> Result<ExitCode> {
+    netns::on_stop(channel, || std::process::exit(1));
+    let (_, images, body) = find(&orders.name)?;
+    let plan = Plan::load()?;
+    let machine = plan.machine()?;
+    netns::make_network(&plan)?;
+    let (app, variant) = images[0];
+    let accelerator = accel::settle(orders.accel, &machine, &guest_build::image(app, variant))?;
+    let result = body(&Ground {
+        plan,
+        machine,
+        accelerator,
+    })?;
+    println!("result: {result}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a test stands on.
+pub(super) struct Ground {
+    pub(super) plan: Plan,
+    pub(super) machine: Machine,
+    pub(super) accelerator: Accelerator,
+}
+
+/// How long a pair may take to be ready.
+pub(super) const READY_LIMIT: Duration = Duration::from_secs(60);
+
+impl Ground {
+    /// A pair of the usual images that is ready.
+    pub(super) fn ready_pair(&self) -> Result<Pair> {
+        let image = guest_build::image("kv", Variant::Usual);
+        let mut pair = self.pair([image.clone(), image], None)?;
+        pair.wait_until_ready(READY_LIMIT)?;
+        Ok(pair)
+    }
+
+    /// A pair that has just been started.
+    pub(super) fn pair(&self, images: [PathBuf; 2], cluster: Option<[Plug; 2]>) -> Result<Pair> {
+        Pair::start(&Ingredients {
+            plan: &self.plan,
+            machine: &self.machine,
+            app: self.plan.app("kv")?,
+            images,
+            accelerator: self.accelerator,
+            memory_mib: self.machine.memory_mib,
+            seed: 1,
+            log: "info",
+            print_log: false,
+            cluster,
+        })
+    }
+
+    /// Where clients find the service.
+    pub(super) fn service(&self) -> Result<SocketAddr> {
+        Ok(SocketAddr::from((
+            self.plan.service.address,
+            self.plan.app("kv")?.port,
+        )))
+    }
+
+    /// The client program with `arguments`.
+    pub(super) fn client(&self, arguments: &str) -> Result<Command> {
+        let service = self.service()?;
+        let mut python = Command::new(PYTHON);
+        python
+            .arg(root().join("xtask/tests/kv_client.py"))
+            .arg(service.ip().to_string())
+            .arg(service.port().to_string());
+        python.args(arguments.split_whitespace());
+        Ok(python)
+    }
+}
+
+/// Runs `client` to its end while the pair goes on, prints what happens, and returns what the client wrote.
+///
+/// # Errors
+/// The client fails or takes longer than a minute, or a guest ends that nobody killed.
+pub(super) fn run_beside(
+    pair: &mut Pair,
+    mut client: Command,
+    mut each: impl FnMut(&Happening),
+) -> Result<String> {
+    const LIMIT: Duration = Duration::from_secs(60);
+    show(&client);
+    let said = words(&client);
+    let mut child = client
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut readers = [
+        child.stdout.take().map(read_all),
+        child.stderr.take().map(read_all),
+    ];
+    let deadline = Instant::now() + LIMIT;
+    let status = loop {
+        if let Some(happening) = pair.next(Instant::now() + Duration::from_millis(20)) {
+            if let Some(line) = in_a_line(pair, &happening) {
+                println!("{line}");
+            }
+            each(&happening);
+            if let Happening::Guest(index, Sign::Ended(_)) = happening
+                && pair.nodes[index].killed.is_none()
+            {
+                return Err(pair.failure(&format!("during {said}: {}", pair.nodes[index].obituary())));
+            }
+        }
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if Instant::now() >= deadline {
+            child.kill()?;
+            return Err(pair.failure(&format!("{said} took longer than {} s", LIMIT.as_secs())));
+        }
+    };
+    let mut texts = readers.iter_mut().map(|reader| {
+        reader
+            .take()
+            .map(|reader| reader.join().unwrap_or_default())
+            .unwrap_or_default()
+    });
+    let (output, errors) = (texts.next().unwrap_or_default(), texts.next().unwrap_or_default());
+    print!("{output}");
+    if !status.success() {
+        return Err(pair.failure(&format!("{said} failed: {status}\n{output}{errors}")));
+    }
+    Ok(output)
+}
+
+fn read_all(mut source: impl std::io::Read + Send + 'static) -> thread::JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = source.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+/// Waits until guest `index` (or any, if `None`) says an event that `wanted` accepts, printing what happens.
+///
+/// # Errors
+/// See [`Pair::wait_for`].
+pub(super) fn wait_for_event(
+    pair: &mut Pair,
+    what: &str,
+    limit: Duration,
+    mut wanted: impl FnMut(usize, &Event) -> bool,
+) -> Result<()> {
+    pair.wait_for(what, limit, |pair, happening| {
+        if let Some(line) = in_a_line(pair, happening) {
+            println!("{line}");
+        }
+        let Happening::Guest(index, Sign::Line(Line::Event(event), _)) = happening else {
+            return None;
+        };
+        wanted(*index, event).then_some(())
+    })
+}
+
+/// Kills the master and waits until the spare is master; returns how long that took, in words.
+///
+/// # Errors
+/// There is no master, or no takeover within 10 s.
+pub(super) fn take_over(pair: &mut Pair) -> Result<String> {
+    let Some(master) = pair.master() else {
+        bail!("there is no master to kill")
+    };
+    pair.kill(master);
+    wait_for_event(pair, "the takeover", Duration::from_secs(10), |_, event| {
+        matches!(event, Event::Takeover { .. })
+    })?;
+    let takeover = pair
+        .takeovers
+        .last()
+        .context("the takeover was not accounted for")?;
+    Ok(format!("takeover after {:.0} ms", takeover.total_ms))
+}

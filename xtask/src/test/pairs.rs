@@ -1,0 +1,248 @@
+//! Pairs in QEMU, with a real client.
+
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use hs_core::event::Event;
+
+use super::inside::{Ground, READY_LIMIT, run_beside, take_over, wait_for_event};
+use crate::command::command;
+use crate::events::Line;
+use crate::guest_build::{self, Variant};
+use crate::pair::{Happening, Pair};
+use crate::qemu::Sign;
+use crate::run_pair::answers;
+use crate::wire::Wire;
+
+/// What a client may count on: a write that was answered so long before the master's death is not lost.
+const PROMISE: Duration = Duration::from_millis(100);
+
+/// A limit for what takes milliseconds.
+const SOON: Duration = Duration::from_secs(20);
+
+/// 200 keys of mixed sizes, the master killed, all keys there.
+pub(super) fn takeover(ground: &Ground) -> Result<String> {
+    let mut pair = ground.ready_pair()?;
+    run_beside(&mut pair, ground.client("write 1 200")?, |_| {})?;
+    // Not a wait for something to settle: this time is what is promised.
+    thread::sleep(PROMISE);
+    let took = take_over(&mut pair)?;
+    run_beside(&mut pair, ground.client("verify 1 200")?, |_| {})?;
+    // The new master is one in full: it takes writes.
+    run_beside(&mut pair, ground.client("write 2 20")?, |_| {})?;
+    run_beside(&mut pair, ground.client("verify 2 20")?, |_| {})?;
+    Ok(took)
+}
+
+/// The spare killed, the master goes on.
+pub(super) fn spare_killed(ground: &Ground) -> Result<String> {
+    let mut pair = ground.ready_pair()?;
+    run_beside(&mut pair, ground.client("write 1 100")?, |_| {})?;
+    let Some(spare) = pair.spare() else {
+        bail!("there is no spare to kill")
+    };
+    pair.kill(spare);
+    wait_for_event(
+        &mut pair,
+        "the master's word that the spare is gone",
+        SOON,
+        |index, event| index != spare && matches!(event, Event::PeerLost { .. }),
+    )?;
+    run_beside(&mut pair, ground.client("verify 1 100")?, |_| {})?;
+    run_beside(&mut pair, ground.client("write 2 100")?, |_| {})?;
+    run_beside(&mut pair, ground.client("verify 2 100")?, |_| {})?;
+    if !pair.takeovers.is_empty() {
+        bail!("somebody took over from a living master");
+    }
+    Ok("200 keys".into())
+}
+
+/// A checkpoint damaged on its way: the spare refuses it and says so, a sound one follows, and nothing is lost.
+pub(super) fn damage(ground: &Ground) -> Result<String> {
+    let (wire, plugs) = Wire::lay()?;
+    let image = guest_build::image("kv", Variant::Usual);
+    let mut pair = ground.pair([image.clone(), image], Some(plugs))?;
+    pair.wait_until_ready(READY_LIMIT)?;
+    run_beside(&mut pair, ground.client("write 1 50")?, |_| {})?;
+    wire.damage(1);
+    let mut refusal = None;
+    let Some(spare) = pair.spare() else {
+        bail!("there is no spare")
+    };
+    let mut look = |happening: &Happening| {
+        if let Happening::Guest(index, Sign::Line(Line::Event(Event::Refused { what, why }), _)) = happening
+            && *index == spare
+            && what == "checkpoint"
+        {
+            refusal = Some(why.clone());
+        }
+    };
+    run_beside(&mut pair, ground.client("write 2 50")?, &mut look)?;
+    if wire.damage_left() > 0 {
+        bail!("no frame of a checkpoint passed that could be damaged");
+    }
+    let deadline = Instant::now() + SOON;
+    while refusal.is_none() {
+        let Some(happening) = pair.next(deadline) else {
+            return Err(pair.failure("the spare did not refuse the damaged checkpoint"));
+        };
+        if let Happening::Guest(index, Sign::Line(Line::Event(Event::Refused { what, why }), _)) = happening
+            && index == spare
+            && what == "checkpoint"
+        {
+            refusal = Some(why);
+        }
+    }
+    // From here on the wire is sound: what is written now must reach the spare, on top of all that was refused.
+    run_beside(&mut pair, ground.client("write 3 50")?, |_| {})?;
+    settle(&mut pair)?;
+    take_over(&mut pair)?;
+    for seed in 1..=3 {
+        run_beside(&mut pair, ground.client(&format!("verify {seed} 50"))?, |_| {})?;
+    }
+    Ok(format!("refused: {}", refusal.unwrap_or_default()))
+}
+
+/// Waits until every checkpoint that the master has taken is acknowledged.
+fn settle(pair: &mut Pair) -> Result<()> {
+    let settled = |pair: &Pair| {
+        pair.is_ready()
+            && pair
+                .master()
+                .is_some_and(|master| pair.nodes[master].status.in_flight == 0)
+    };
+    if settled(pair) {
+        return Ok(());
+    }
+    pair.wait_for("an acknowledgement of every checkpoint", SOON, |pair, _| {
+        settled(pair).then_some(())
+    })
+}
+
+/// Two builds: both nodes say so, naming both, and the master serves alone.
+pub(super) fn differing(ground: &Ground) -> Result<String> {
+    let images = [
+        guest_build::image("kv", Variant::Usual),
+        guest_build::image("kv", Variant::Other),
+    ];
+    let mut pair = ground.pair(images, None)?;
+    let mut refusals: [Option<String>; 2] = [None, None];
+    wait_for_event(
+        &mut pair,
+        "a refusal by both nodes",
+        READY_LIMIT,
+        |index, event| {
+            if let Event::Refused { what, why } = event
+                && what == "peer"
+            {
+                refusals[index] = Some(why.clone());
+            }
+            refusals.iter().all(Option::is_some)
+        },
+    )?;
+    let ids: Vec<String> = pair
+        .nodes
+        .iter()
+        .filter_map(|node| node.build_id.clone())
+        .collect();
+    if ids.len() != 2 || ids[0] == ids[1] {
+        bail!("the images are not two builds: {ids:?}");
+    }
+    for why in refusals.iter().flatten() {
+        // A person compares beginnings; twelve digits are enough to find the build.
+        if !ids.iter().all(|id| why.contains(&id[..12.min(id.len())])) {
+            bail!("a refusal does not name both builds ({}): {why}", ids.join(", "));
+        }
+    }
+    if !pair.nodes[0].serving {
+        pair.wait_for("the master's service", SOON, |pair, _| {
+            pair.nodes[0].serving.then_some(())
+        })?;
+    }
+    answers(ground.service()?, ground.plan.app("kv")?)?;
+    run_beside(&mut pair, ground.client("write 1 20")?, |_| {})?;
+    run_beside(&mut pair, ground.client("verify 1 20")?, |_| {})?;
+    if pair.is_ready() || !pair.takeovers.is_empty() {
+        bail!("they became a pair after all");
+    }
+    Ok(refusals.into_iter().flatten().next().unwrap_or_default())
+}
+
+/// Keys with a time to live keep it across a takeover.
+pub(super) fn expiry(ground: &Ground) -> Result<String> {
+    let mut pair = ground.ready_pair()?;
+    let deadlines = run_beside(&mut pair, ground.client("expire")?, |_| {})?;
+    thread::sleep(PROMISE);
+    let took = take_over(&mut pair)?;
+    run_beside(
+        &mut pair,
+        ground.client(&format!("verify-expire {}", deadlines.trim()))?,
+        |_| {},
+    )?;
+    Ok(took)
+}
+
+/// The benchmark that ships with Redis.
+pub(super) fn benchmark(ground: &Ground) -> Result<String> {
+    let mut pair = ground.ready_pair()?;
+    let service = ground.service()?;
+    let mut benchmark: Command = command("redis-benchmark");
+    benchmark.args(["-h", &service.ip().to_string(), "-p", &service.port().to_string()]);
+    benchmark.args("-t set,get,incr -n 20000 -c 20 -P 4 -q --precision 2".split(' '));
+    let said = run_beside(&mut pair, benchmark, |_| {})?;
+    if said.to_lowercase().contains("error") {
+        bail!("redis-benchmark met errors");
+    }
+    let figures: Vec<&str> = said
+        .split(['\n', '\r'])
+        .filter(|line| line.contains("requests per second"))
+        .collect();
+    if figures.len() < 3 {
+        bail!("redis-benchmark did not end all three tests");
+    }
+    settle(&mut pair)?;
+    let status = pair.nodes[0].status;
+    Ok(format!(
+        "{}; {} checkpoints, pause p50 {} p99 {} max {} µs",
+        figures.join("; "),
+        status.taken,
+        status.pause_p50_us,
+        status.pause_p99_us,
+        status.pause_max_us
+    ))
+}
+
+/// A pair with nothing to do costs the host next to nothing.
+pub(super) fn idle(ground: &Ground) -> Result<String> {
+    /// Percent of one processor, for each guest.
+    const LIMIT_PERCENT: f64 = 5.0;
+    const SPAN: Duration = Duration::from_secs(5);
+    let mut pair = ground.ready_pair()?;
+    settle(&mut pair)?;
+    let used = |pair: &Pair| -> Result<Vec<Duration>> {
+        pair.nodes
+            .iter()
+            .map(|node| node.guest.processor_time())
+            .collect()
+    };
+    let before = used(&pair)?;
+    let begun = Instant::now();
+    // The quantity measured is use over time: this sleep is the measurement.
+    thread::sleep(SPAN);
+    let span = begun.elapsed();
+    let percent: Vec<f64> = used(&pair)?
+        .iter()
+        .zip(&before)
+        .map(|(now, then)| (*now - *then).as_secs_f64() / span.as_secs_f64() * 100.0)
+        .collect();
+    let figures = format!(
+        "master {:.1} %, spare {:.1} % of a processor",
+        percent[0], percent[1]
+    );
+    if percent.iter().any(|percent| *percent > LIMIT_PERCENT) {
+        bail!("an idle guest may use {LIMIT_PERCENT} %: {figures}");
+    }
+    Ok(figures)
+}

@@ -1,0 +1,292 @@
+//! `run-pair` itself, as a person starts it.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::runner::Runner;
+use crate::command::root;
+use crate::host::PYTHON;
+
+/// A started `run-pair`. Dropping it ends it.
+struct Started {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Started {
+    fn new(arguments: &[&str]) -> Result<Started> {
+        let mut command = Command::new("/proc/self/exe");
+        command
+            .arg("run-pair")
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn()?;
+        let lines = BufReader::new(child.stdout.take().expect("it is piped"));
+        // Its shown commands would fill the pipe, and nobody reads them here.
+        let errors = child.stderr.take().expect("it is piped");
+        std::thread::spawn(move || crate::events::lines(errors, |_| {}));
+        Ok(Started { child, lines })
+    }
+
+    /// The rest of the first line that begins with `start`.
+    fn line(&mut self, start: &str) -> Result<String> {
+        let mut before = String::new();
+        loop {
+            let mut line = String::new();
+            if self.lines.read_line(&mut line)? == 0 {
+                bail!(
+                    "run-pair ended ({}) without a line `{start}…`:\n{before}",
+                    self.child.wait()?
+                );
+            }
+            if let Some(rest) = line.strip_prefix(start) {
+                return Ok(rest.trim().to_owned());
+            }
+            before.push_str(&line);
+        }
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn accel(runner: &Runner) -> &'static str {
+    match runner.accel() {
+        crate::accel::Choice::Auto => "auto",
+        crate::accel::Choice::Tcg => "tcg",
+        crate::accel::Choice::Kvm => "kvm",
+    }
+}
+
+/// A file that is removed again.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// The documented run: a client writes through the forwarded port, the master dies, the client finds every key.
+pub(super) fn as_documented(runner: &mut Runner) -> Result<()> {
+    let report = Scratch(
+        root()
+            .join("target")
+            .join(format!("report-{}.json", std::process::id())),
+    );
+    let path = report.0.to_string_lossy().into_owned();
+    let arguments = [
+        "--headless",
+        "--forward",
+        "0",
+        "--kill-master-after",
+        "10",
+        "--exit-after",
+        "20",
+        "--report",
+        &path,
+        "--accel",
+        accel(runner),
+    ];
+    let mut run = Started::new(&arguments)?;
+    let port = run.line("ready: service 127.0.0.1:")?;
+    let client = |runner: &mut Runner, what: &str| {
+        let mut client = Command::new(PYTHON);
+        client
+            .arg(root().join("xtask/tests/kv_client.py"))
+            .args(["127.0.0.1", &port])
+            .args(what.split(' '));
+        runner.run(client, Duration::from_secs(9))
+    };
+    client(runner, "write 5 200")?;
+    // And from inside the pair's network, where the service has its own address.
+    let mut inside = Command::new("/proc/self/exe");
+    inside.args([
+        "client",
+        "--pair",
+        &run.child.id().to_string(),
+        "--",
+        "redis-cli",
+        "-h",
+        "10.77.0.10",
+        "dbsize",
+    ]);
+    let counted = runner.run(inside, Duration::from_secs(5))?;
+    if !counted.lines().any(|line| line.trim() == "200") {
+        bail!("`client` saw not 200 keys but: {counted}");
+    }
+    let took = run.line("takeover: spare is master after ")?;
+    client(runner, "verify 5 200")?;
+    let status = run.child.wait()?;
+    if !status.success() {
+        bail!("run-pair ended with {status}");
+    }
+    check_report(&std::fs::read_to_string(&report.0).context("no report was written")?)?;
+    runner.note(&format!("takeover after {took}"));
+    Ok(())
+}
+
+fn check_report(text: &str) -> Result<()> {
+    let report: serde_json::Value = serde_json::from_str(text)?;
+    let number = |path: &str| report.pointer(path).and_then(serde_json::Value::as_f64);
+    let positive = [
+        "/checkpoints/taken",
+        "/checkpoints/acked",
+        "/checkpoints/full",
+        "/checkpoints/bytes",
+        "/checkpoints/pause_us/max",
+    ];
+    let present = [
+        "/checkpoints/incremental",
+        "/checkpoints/pause_us/p50",
+        "/checkpoints/pause_us/p99",
+    ];
+    let takeover =
+        ["detect_ms", "restore_ms", "announce_ms", "total_ms"].map(|name| format!("/takeovers/0/{name}"));
+    let all_positive = positive
+        .iter()
+        .all(|path| number(path).is_some_and(|value| value > 0.0));
+    let all_there = present
+        .iter()
+        .copied()
+        .chain(takeover.iter().map(String::as_str))
+        .all(|path| number(path).is_some());
+    let one = report["takeovers"]
+        .as_array()
+        .is_some_and(|takeovers| takeovers.len() == 1);
+    if !(all_positive
+        && all_there
+        && one
+        && report["app"] == "kv"
+        && report["takeovers"][0]["cause"].is_string())
+    {
+        bail!("the report does not tell of this run: {text}");
+    }
+    Ok(())
+}
+
+/// SIGKILL of the outermost process: everything goes, in a moment.
+pub(super) fn leaves_nothing(runner: &mut Runner) -> Result<()> {
+    let mut run = Started::new(&["--headless", "--forward", "0", "--accel", accel(runner)])?;
+    run.line("ready: ")?;
+    let outer = run.child.id();
+    let inner = descendants(outer)?;
+    let namespaces: Vec<PathBuf> = inner
+        .iter()
+        .filter_map(|pid| network_of(*pid))
+        .filter(|network| Some(network) != network_of(outer).as_ref())
+        .collect();
+    if inner.len() < 4 || namespaces.is_empty() {
+        bail!("expected unshare, the inside and two guests below run-pair, found processes {inner:?}");
+    }
+    kill_process(Pid::from_child(&run.child), Signal::KILL)?;
+    let begun = Instant::now();
+    let left = loop {
+        let processes: Vec<u32> = inner.iter().copied().filter(|pid| runs(*pid)).collect();
+        let in_namespace = all_processes()?
+            .into_iter()
+            .filter_map(network_of)
+            .any(|network| namespaces.contains(&network));
+        if processes.is_empty() && !in_namespace {
+            break begun.elapsed();
+        }
+        if begun.elapsed() > Duration::from_secs(5) {
+            bail!(
+                "left behind after 5 s: processes {processes:?}, somebody in the namespace: {in_namespace}"
+            );
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    };
+    runner.note(&format!(
+        "{} processes gone after {} ms",
+        inner.len(),
+        left.as_millis()
+    ));
+    Ok(())
+}
+
+fn all_processes() -> Result<Vec<u32>> {
+    let entries = std::fs::read_dir("/proc")?;
+    Ok(entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect())
+}
+
+/// The fields of a process's `stat` after its name: state, parent, ...
+fn stat(pid: u32) -> Option<Vec<String>> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some(
+        text.rsplit_once(')')?
+            .1
+            .split_whitespace()
+            .map(String::from)
+            .collect(),
+    )
+}
+
+fn runs(pid: u32) -> bool {
+    stat(pid).is_some_and(|fields| fields[0] != "Z")
+}
+
+fn network_of(pid: u32) -> Option<PathBuf> {
+    std::fs::read_link(format!("/proc/{pid}/ns/net")).ok()
+}
+
+fn descendants(of: u32) -> Result<Vec<u32>> {
+    let parents: Vec<(u32, u32)> = all_processes()?
+        .into_iter()
+        .filter_map(|pid| Some((pid, stat(pid)?[1].parse().ok()?)))
+        .collect();
+    let mut found = vec![of];
+    let mut at = 0;
+    while at < found.len() {
+        let parent = found[at];
+        found.extend(
+            parents
+                .iter()
+                .filter(|(_, of)| *of == parent)
+                .map(|(pid, _)| *pid),
+        );
+        at += 1;
+    }
+    found.remove(0);
+    Ok(found)
+}
+
+/// What cannot be is said at once, by name.
+pub(super) fn refusals(_: &mut Runner) -> Result<()> {
+    let held = TcpListener::bind("127.0.0.1:0")?;
+    let port = held.local_addr()?.port().to_string();
+    for (arguments, word) in [
+        (["--forward", port.as_str()], port.as_str()),
+        (["--app", "nosuch"], "nosuch"),
+    ] {
+        let mut command = Command::new("/proc/self/exe");
+        let output = command
+            .arg("run-pair")
+            .arg("--headless")
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        if output.status.success() || !said.contains(word) {
+            bail!(
+                "run-pair {arguments:?} ended with {} and said: {said}",
+                output.status
+            );
+        }
+    }
+    Ok(())
+}
