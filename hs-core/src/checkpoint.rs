@@ -259,13 +259,14 @@ impl Checkpointer {
         let ended = self.shared.config.ended;
         loop {
             let seen = ended.seen();
-            let results = &mut self.shared.state.lock().results;
-            if let Some(index) = results.iter().position(|(found, _)| *found == id) {
-                let (_, result) = results.swap_remove(index);
+            let mut state = self.shared.state.lock();
+            if let Some(index) = state.results.iter().position(|(found, _)| *found == id) {
+                let (_, result) = state.results.swap_remove(index);
                 return result
                     .map(|()| id)
                     .map_err(|loss| CheckpointError::Lost(id, loss));
             }
+            drop(state);
             ended.wait(seen, None);
         }
     }

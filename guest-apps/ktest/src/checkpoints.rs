@@ -19,20 +19,20 @@ use crate::{Context, Verdict, check};
 
 /// A word that one side sets and the other waits for.
 #[derive(Clone)]
-struct Flag(Arc<AtomicU32>);
+pub(crate) struct Flag(Arc<AtomicU32>);
 
 impl Flag {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Flag(Arc::new(AtomicU32::new(0)))
     }
 
-    fn set(&self, machine: &dyn Machine) {
+    pub(crate) fn set(&self, machine: &dyn Machine) {
         self.0.store(1, Ordering::SeqCst);
         machine.wake(&self.0, usize::MAX);
     }
 
     /// Waits, at most ten seconds; whether it was set.
-    fn wait(&self, machine: &dyn Machine) -> bool {
+    pub(crate) fn wait(&self, machine: &dyn Machine) -> bool {
         let end = machine.now() + Duration::from_secs(10);
         while self.0.load(Ordering::SeqCst) == 0 {
             if machine.now() >= end {
@@ -80,7 +80,7 @@ fn read(address: usize) -> u8 {
 }
 
 /// A cptfork whose child waits for `go`, then does `look`; the flag returned is set when it is gone.
-fn fork(
+pub(crate) fn fork(
     context: &Context,
     view: View,
     go: &Flag,

@@ -10,6 +10,7 @@ extern crate alloc;
 
 mod checkpoints;
 mod crash;
+mod library;
 mod memory;
 mod model;
 mod random;
@@ -59,6 +60,9 @@ const TESTS: &[(&str, fn(&Context) -> Verdict)] = &[
     ("cptfork-stray-child", checkpoints::stray_child),
     ("cptfork-purge-under-child", checkpoints::purge_under_child),
     ("cptfork-cost", checkpoints::cost),
+    ("class", library::class),
+    ("checkpoint-damaged", library::damaged_checkpoint),
+    ("checkpoint-restore", library::restore),
 ];
 
 fn main(guest: &'static Guest) -> ! {

@@ -1,0 +1,310 @@
+//! The Hot Spare library on the real window: classes, and a checkpoint's whole life on one machine.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use allocator_api2::alloc::{Allocator, Layout};
+use allocator_api2::vec::Vec as ClassVec;
+use hs_core::checkpoint::{
+    CheckpointId, CheckpointPipe, Checkpointer, CheckpointerConfig, Flags, PipeError, PipeWriter,
+};
+use hs_core::class::{Class, ClassId};
+use hs_core::image::{Image, ImageConfig, Progress};
+use hs_core::platform::{CheckpointMemory, Cptctl, Machine, Outcome, PageRange, View};
+use hs_core::role::Term;
+use hs_core::roots::{self, RootId};
+use hs_core::sync::{Mutex, Signal};
+
+use crate::checkpoints::{Flag, fork};
+use crate::memory::window_pages;
+use crate::random::Random;
+use crate::{Context, Verdict, check};
+
+const APPLICATION: u64 = 0x6b74_6573_74;
+
+/// Unmaps all of the window that is installed, so that the library can start anew.
+fn clear_window(context: &Context) -> Result<(), String> {
+    let mut ranges = alloc::vec![window_pages(0, 1); 512];
+    let count = context
+        .guest
+        .cptctl(Cptctl::Installed(&mut ranges))
+        .map_err(|error| format!("{error}"))?;
+    let ranges: Vec<PageRange> = ranges[..count].to_vec();
+    context
+        .guest
+        .cptctl(Cptctl::PurgeAll)
+        .map_err(|error| format!("purge: {error}"))?;
+    ranges
+        .iter()
+        .try_for_each(|range| context.guest.unmap(*range))
+        .map_err(|error| format!("unmap: {error}"))
+}
+
+/// A class against a model that remembers what each block holds, while checkpoints freeze its pages.
+pub(crate) fn class(context: &Context) -> Verdict {
+    let mut random = Random::new(context.seed);
+    hs_core::start(context.guest).map_err(|error| format!("start: {error}"))?;
+    let class = Class::create(ClassId(1), 64 << 10).map_err(|error| format!("create: {error}"))?;
+    let mut blocks: Vec<(*mut u8, Layout, u8)> = Vec::new();
+    let mut checkpoints = 0;
+    let mut children = Vec::new();
+    let go = Flag::new();
+    go.set(context.guest);
+    for step in 0..20_000_usize {
+        if blocks.len() < 300 && !random.once_in(3) {
+            let bound = if random.once_in(40) { 40_000 } else { 700 };
+            let layout = Layout::from_size_align(1 + random.below(bound), 1 << random.below(7))
+                .map_err(|error| format!("{error}"))?;
+            let block = class
+                .allocate(layout)
+                .map_err(|_| "the class has no memory left")?;
+            let fill = step as u8;
+            let address = block.cast::<u8>().as_ptr();
+            check!(
+                address as usize % layout.align() == 0,
+                "a block of {layout:?} at {address:p} is not aligned"
+            );
+            // SAFETY: a block of that length, ours.
+            unsafe { address.write_bytes(fill, layout.size()) };
+            blocks.push((address, layout, fill));
+        } else if !blocks.is_empty() {
+            let (address, layout, fill) = blocks.swap_remove(random.below(blocks.len()));
+            // SAFETY: as above.
+            let bytes = unsafe { core::slice::from_raw_parts(address, layout.size()) };
+            check!(
+                bytes.iter().all(|byte| *byte == fill),
+                "a block of {layout:?} was overwritten"
+            );
+            if let Some(block) = core::ptr::NonNull::new(address) {
+                // SAFETY: allocated from this class with this layout.
+                unsafe { class.deallocate(block, layout) };
+            }
+        }
+        if random.once_in(200) {
+            if children.len() == 4 {
+                let oldest: Flag = children.remove(0);
+                check!(oldest.wait(context.guest), "a child did not come to its end");
+            }
+            let child = fork(context, View::Whole, &go, |_| Outcome::Kept);
+            children.push(child.map_err(|error| format!("cptfork: {error}"))?);
+            checkpoints += 1;
+        }
+    }
+    for child in children {
+        check!(child.wait(context.guest), "a child did not come to its end");
+    }
+    let statistics = class.statistics();
+    check!(
+        statistics.blocks == blocks.len(),
+        "{} blocks are counted, {} in use",
+        statistics.blocks,
+        blocks.len()
+    );
+    clear_window(context)?;
+    Ok(format!(
+        "{} bytes in {} areas, {checkpoints} checkpoints",
+        statistics.total_bytes, statistics.areas
+    ))
+}
+
+/// A pipe into a buffer.
+struct Tape {
+    bytes: Mutex<Vec<u8>>,
+}
+
+struct TapeWriter(&'static Tape);
+
+impl CheckpointPipe for Tape {
+    fn open(&self, _: CheckpointId) -> Result<Box<dyn PipeWriter>, PipeError> {
+        self.bytes.lock().clear();
+        Ok(Box::new(TapeWriter(&TAPE)))
+    }
+
+    fn cancel(&self, _: CheckpointId) {}
+}
+
+impl PipeWriter for TapeWriter {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), PipeError> {
+        self.0.bytes.lock().extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn commit(self: Box<Self>) -> Result<(), PipeError> {
+        Ok(())
+    }
+}
+
+static TAPE: Tape = Tape {
+    bytes: Mutex::new(Vec::new()),
+};
+static ENDED: Signal = Signal::new();
+
+struct Scene {
+    checkpointer: Checkpointer,
+    numbers: ClassVec<u64, Class>,
+}
+
+impl Scene {
+    fn new(context: &Context, numbers_len: usize) -> Result<Scene, String> {
+        hs_core::start(context.guest).map_err(|error| format!("start: {error}"))?;
+        let class = Class::create(ClassId(7), numbers_len * 8).map_err(|error| format!("create: {error}"))?;
+        let mut numbers = ClassVec::new_in(class);
+        let mut random = Random::new(context.seed);
+        numbers.extend((0..numbers_len).map(|_| random.next()));
+        roots::set(RootId::APPLICATION, numbers.as_ptr() as usize).map_err(|error| format!("{error}"))?;
+        let config = CheckpointerConfig {
+            application: APPLICATION,
+            term: Term::FIRST,
+            ncon: 2,
+            ended: &ENDED,
+        };
+        let checkpointer = Checkpointer::new(context.guest, &TAPE, config);
+        checkpointer.spare_joined();
+        Ok(Scene {
+            checkpointer,
+            numbers,
+        })
+    }
+
+    /// Takes a checkpoint and waits until it is on the tape.
+    fn checkpoint(&self, flags: Flags) -> Result<(CheckpointId, Vec<u8>), String> {
+        let id = self
+            .checkpointer
+            .checkpoint(flags, || ())
+            .map_err(|error| format!("checkpoint: {error}"))?;
+        Ok((id, core::mem::take(&mut *TAPE.bytes.lock())))
+    }
+}
+
+fn image(context: &Context) -> Image {
+    let guest = context.guest;
+    let config = ImageConfig {
+        build_id: guest.build_id(),
+        application: APPLICATION,
+        term: Term::FIRST,
+        streams: 2,
+    };
+    Image::new(guest, config)
+}
+
+/// Feeds a checkpoint in pieces; whether it was taken whole.
+fn feed(image: &mut Image, id: CheckpointId, bytes: &[u8]) -> Result<bool, String> {
+    image.begin(id).map_err(|error| format!("begin: {error}"))?;
+    let mut whole = false;
+    for piece in bytes.chunks(1_400) {
+        match image.feed(id, piece) {
+            Ok(Progress::More) => {}
+            Ok(Progress::Complete { .. }) => whole = true,
+            Err(error) => return Err(format!("{error}")),
+        }
+    }
+    if !whole {
+        image.abandon(id);
+    }
+    Ok(whole)
+}
+
+/// A checkpoint of the real window, damaged in every kind of place, is refused each time and leaves the window as it was.
+pub(crate) fn damaged_checkpoint(context: &Context) -> Verdict {
+    let scene = Scene::new(context, 2_000)?;
+    let (id, tape) = scene.checkpoint(Flags::empty())?;
+    drop(scene);
+    clear_window(context)?;
+    let frames_before = kernel::mem::frames::available();
+    let mut random = Random::new(context.seed);
+    let mut image = image(context);
+    // Every bit of the first bytes, where the headers are, then anywhere.
+    let places = (0..256 * 8).chain((0..300).map(|_| random.below(tape.len() * 8)));
+    let mut refused = 0;
+    let mut damaged = tape.clone();
+    for bit in places.collect::<Vec<_>>() {
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        match feed(&mut image, id, &damaged) {
+            Ok(false) | Err(_) => refused += 1,
+            Ok(true) => return Err(format!("with bit {bit} flipped it was taken")),
+        }
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        check!(image.newest().is_none(), "a damaged checkpoint was applied");
+    }
+    for _ in 0..100 {
+        let len = random.below(tape.len());
+        check!(
+            feed(&mut image, id, &tape[..len]) == Ok(false),
+            "cut off at {len} bytes it was taken"
+        );
+    }
+    let mut ranges = [window_pages(0, 1)];
+    check!(
+        context.guest.cptctl(Cptctl::Installed(&mut ranges)) == Ok(0),
+        "a damaged checkpoint installed ranges"
+    );
+    check!(
+        feed(&mut image, id, &tape) == Ok(true),
+        "the undamaged one was refused"
+    );
+    hs_core::restore::restore(image).map_err(|error| format!("restore: {error}"))?;
+    clear_window(context)?;
+    let frames_after = kernel::mem::frames::available();
+    check!(
+        frames_after + 8 >= frames_before,
+        "{} frames are missing",
+        frames_before - frames_after
+    );
+    Ok(format!(
+        "{refused} damaged checkpoints of {} bytes refused",
+        tape.len()
+    ))
+}
+
+/// Full and incremental checkpoints, then the memory is gone, then it is back at the same addresses.
+pub(crate) fn restore(context: &Context) -> Verdict {
+    let mut scene = Scene::new(context, 20_000)?;
+    let mut random = Random::new(context.seed);
+    let mut tapes = alloc::vec![scene.checkpoint(Flags::empty())?];
+    for _ in 0..20 {
+        for _ in 0..50 {
+            let index = random.below(scene.numbers.len());
+            scene.numbers[index] = random.next();
+        }
+        tapes.push(scene.checkpoint(Flags::INCREMENTAL)?);
+    }
+    let increment_bytes = tapes[1..].iter().map(|(_, tape)| tape.len()).sum::<usize>() / (tapes.len() - 1);
+    let full_bytes = tapes[0].1.len();
+    let expected: Vec<u64> = scene.numbers.iter().copied().collect();
+    // What comes after the last checkpoint is lost.
+    scene.numbers[0] = !scene.numbers[0];
+    core::mem::forget(scene.numbers);
+    clear_window(context)?;
+    let mut image = image(context);
+    for (id, tape) in &tapes {
+        check!(feed(&mut image, *id, tape)?, "checkpoint {id} is not whole");
+        check!(image.newest() == Some(*id), "checkpoint {id} was not applied");
+    }
+    let restored = hs_core::restore::restore(image).map_err(|error| format!("restore: {error}"))?;
+    check!(
+        restored.id == tapes[tapes.len() - 1].0,
+        "restored {}",
+        restored.id
+    );
+    let address = roots::get(RootId::APPLICATION).ok_or("the root is gone")?;
+    // SAFETY: the root of the restored state: that many numbers, which nothing changes now.
+    let numbers = unsafe {
+        core::slice::from_raw_parts(core::ptr::with_exposed_provenance::<u64>(address), expected.len())
+    };
+    check!(
+        numbers == expected.as_slice(),
+        "the restored memory is not what was checkpointed"
+    );
+    let class = Class::find(ClassId(7)).ok_or("the class is gone")?;
+    let block = class
+        .allocate(Layout::new::<[u8; 1_000]>())
+        .map_err(|_| "the restored class gives no memory")?;
+    // SAFETY: allocated just now.
+    unsafe { class.deallocate(block.cast(), Layout::new::<[u8; 1_000]>()) };
+    clear_window(context)?;
+    Ok(format!(
+        "full {full_bytes} bytes, increments {increment_bytes} bytes on average"
+    ))
+}
