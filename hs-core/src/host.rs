@@ -41,6 +41,15 @@ impl Session {
         }
     }
 
+    /// Starts the library anew on the same memory.
+    ///
+    /// # Panics
+    /// If the window is too small for the library.
+    pub fn restart(&self) {
+        self.memory.reset();
+        crate::start(self.memory).expect("the library starts on a memory that was reset");
+    }
+
     /// Its memory.
     pub fn memory(&self) -> &'static HostMemory {
         self.memory

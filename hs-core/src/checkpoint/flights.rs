@@ -174,6 +174,11 @@ impl Flights {
         self.live.len()
     }
 
+    #[cfg(test)]
+    pub(super) fn has_doomed(&self) -> bool {
+        self.live.iter().any(Flight::is_doomed)
+    }
+
     pub(super) fn kept(&self) -> Option<CheckpointId> {
         self.kept
     }

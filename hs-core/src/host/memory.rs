@@ -138,6 +138,24 @@ impl HostMemory {
         self.backing.write(index, &page);
     }
 
+    /// The `len_bytes` bytes at `address`.
+    ///
+    /// # Panics
+    /// If those are not all mapped.
+    pub fn read(&self, address: usize, len_bytes: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(len_bytes + PAGE_LEN);
+        let mut page = [0; PAGE_LEN];
+        let skip = address % PAGE_LEN;
+        for index in self.index(address)..=self.index(address + len_bytes.max(1) - 1) {
+            assert!(self.state().mapped[index], "{address:#x} is not mapped");
+            self.backing.read(index, &mut page);
+            bytes.extend_from_slice(&page);
+        }
+        bytes.drain(..skip);
+        bytes.truncate(len_bytes);
+        bytes
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

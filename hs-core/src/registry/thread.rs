@@ -6,14 +6,12 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use serde::{Deserialize, Serialize};
-
 use crate::library::{self, NotStarted, ThreadEntry};
 use crate::raw;
 use crate::sync::machine;
 
 /// A registered worker.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Worker {
     /// Address of its function.
     pub(crate) function: usize,
