@@ -1,0 +1,523 @@
+//! The pair's datagrams: bytes on one side, validated values on the other.
+//!
+//! All numbers are little-endian. Every datagram begins with
+//!
+//! ```text
+//!  0      2       3      4          12
+//! +------+-------+------+----------+
+//! | "HS" |version| kind | number   |   number: the sender's session (hello, heartbeat)
+//! +------+-------+------+----------+           or the connection (data, ack, probe)
+//! ```
+//!
+//! and goes on by kind:
+//!
+//! ```text
+//! 1 hello      role u8 | flags u8 (1: paired) | datagram_len_max u16 | term u64 | challenge u64 | answer u64
+//!              | application u64 | build 20 bytes
+//! 2 heartbeat  role u8 | term u64 | counter u64
+//! 3 data       sequence u64 | sent_us u32 | message
+//! 4 ack        next u64 | limit u64 | echo_us u32 | words u8 | words * u64
+//! 5 probe      nothing
+//!
+//! message:
+//! 1 chunk      flags u8 (1: first, 2: last) | checkpoint 16 | bytes of the stream, to the end of the datagram
+//! 2 abandon    checkpoint 16
+//! 3 kept       checkpoint 16
+//! 4 refused    checkpoint 16 | why, UTF-8, to the end
+//! checkpoint:  generation u64 | increment u64
+//! ```
+//!
+//! An ack's bit *i* (bit *i* mod 64 of word *i* / 64) says that the datagram `next + 1 + i` has arrived: `next` itself
+//! has not, by definition. `limit` is the first sequence number that the receiver has no room for.
+//!
+//! Deliberately absent: integrity beyond UDP's checksum. A checkpoint has a CRC of its own over all of it.
+
+use core::fmt;
+
+use hs_core::checkpoint::CheckpointId;
+use hs_core::role::{Role, Term};
+
+/// The version of everything in this module.
+pub const VERSION: u8 = 1;
+
+/// Most words of an ack's bitmap: more is refused.
+pub const ACK_WORDS_MAX: usize = 16;
+
+/// Bytes of a data datagram before its message.
+pub const DATA_HEADER_LEN: usize = HEADER_LEN + 12;
+
+/// Bytes of a chunk before the stream's.
+pub const CHUNK_HEADER_LEN: usize = 18;
+
+/// The shortest payload that a link must carry: an ack with all its words fits.
+pub const DATAGRAM_LEN_MIN: usize = 256;
+
+const MAGIC: [u8; 2] = *b"HS";
+const HEADER_LEN: usize = 12;
+
+const HELLO: u8 = 1;
+const HEARTBEAT: u8 = 2;
+const DATA: u8 = 3;
+const ACK: u8 = 4;
+const PROBE: u8 = 5;
+
+const CHUNK: u8 = 1;
+const ABANDON: u8 = 2;
+const KEPT: u8 = 3;
+const REFUSED: u8 = 4;
+
+const CHUNK_FIRST: u8 = 1;
+const CHUNK_LAST: u8 = 2;
+const HELLO_PAIRED: u8 = 1;
+
+/// One boot of a node, at random: a restarted peer has another.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Session(pub u64);
+
+/// One pairing of two sessions. What belongs to an earlier one is stale.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Connection(pub u64);
+
+/// A validated datagram.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Datagram<'a> {
+    /// Who the sender is, until both know.
+    Hello(Hello),
+    /// The sender is alive.
+    Heartbeat(Heartbeat),
+    /// One message of the reliable stream.
+    Data(Data<'a>),
+    /// What has arrived, and how much more may come.
+    Ack(Ack),
+    /// The sender wants an ack.
+    Probe(Connection),
+}
+
+/// Who a node is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Hello {
+    /// The sender's boot.
+    pub session: Session,
+    /// What the sender does.
+    pub role: Role,
+    /// The newest term that the sender knows.
+    pub term: Term,
+    /// Whether the sender has adopted the receiver already and needs no answer.
+    pub paired: bool,
+    /// Longest datagram that the sender can take, in bytes.
+    pub datagram_len_max: u16,
+    /// A random number that the receiver must answer with, to show that its own hello is not an old one.
+    pub challenge: u64,
+    /// The receiver's newest challenge, or 0.
+    pub answer: u64,
+    /// The application.
+    pub application: u64,
+    /// The sender's build.
+    pub build: [u8; 20],
+}
+
+/// A sign of life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Heartbeat {
+    /// The sender's boot.
+    pub session: Session,
+    /// What the sender does.
+    pub role: Role,
+    /// The newest term that the sender knows.
+    pub term: Term,
+    /// Counts the sender's heartbeats.
+    pub counter: u64,
+}
+
+/// One message, numbered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Data<'a> {
+    /// The pairing.
+    pub connection: Connection,
+    /// Position in the stream of messages.
+    pub sequence: u64,
+    /// The sender's clock, low bits of its microseconds: the ack brings it back.
+    pub sent_us: u32,
+    /// The message, validated, and in the bytes that it came in.
+    pub message: &'a [u8],
+}
+
+/// What has arrived.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ack {
+    /// The pairing.
+    pub connection: Connection,
+    /// All messages before this one have arrived.
+    pub next: u64,
+    /// The first message that there is no room for.
+    pub limit: u64,
+    /// `sent_us` of the newest data datagram that arrived.
+    pub echo_us: u32,
+    /// Which messages after `next` have arrived.
+    pub bitmap: [u64; ACK_WORDS_MAX],
+}
+
+/// A message of the reliable stream.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Message<'a> {
+    /// A piece of an encoded checkpoint.
+    Chunk {
+        /// Which checkpoint.
+        checkpoint: CheckpointId,
+        /// Whether it is the stream's first piece.
+        first: bool,
+        /// Whether it is the last.
+        last: bool,
+        /// The next bytes of the stream.
+        bytes: &'a [u8],
+    },
+    /// The rest of this checkpoint will not come.
+    Abandon {
+        /// Which checkpoint.
+        checkpoint: CheckpointId,
+    },
+    /// The spare has all of this checkpoint, verified and applied.
+    Kept {
+        /// Which checkpoint.
+        checkpoint: CheckpointId,
+    },
+    /// The spare could not take this checkpoint.
+    Refused {
+        /// Which checkpoint.
+        checkpoint: CheckpointId,
+        /// Why, for a person.
+        why: &'a str,
+    },
+}
+
+/// Why a datagram was refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ParseError {
+    /// It ends before its last field.
+    Truncated,
+    /// Bytes after its last field.
+    TrailingBytes,
+    /// It does not begin with the magic bytes.
+    Magic,
+    /// Another version of the protocol: this one.
+    Version(u8),
+    /// No such kind of datagram or message.
+    Kind(u8),
+    /// A role, flag, length or text that has no meaning.
+    Field(&'static str),
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ParseError::Truncated => f.write_str("truncated datagram"),
+            ParseError::TrailingBytes => f.write_str("bytes after the end of the datagram"),
+            ParseError::Magic => f.write_str("not a datagram of a pair"),
+            ParseError::Version(version) => write!(f, "protocol version {version}, ours is {VERSION}"),
+            ParseError::Kind(kind) => write!(f, "unknown kind {kind}"),
+            ParseError::Field(field) => write!(f, "meaningless {field}"),
+        }
+    }
+}
+
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], ParseError> {
+        let (head, rest) = self.rest.split_first_chunk::<N>().ok_or(ParseError::Truncated)?;
+        self.rest = rest;
+        Ok(*head)
+    }
+
+    fn u8(&mut self) -> Result<u8, ParseError> {
+        Ok(self.take::<1>()?[0])
+    }
+
+    fn u16(&mut self) -> Result<u16, ParseError> {
+        Ok(u16::from_le_bytes(self.take()?))
+    }
+
+    fn u32(&mut self) -> Result<u32, ParseError> {
+        Ok(u32::from_le_bytes(self.take()?))
+    }
+
+    fn u64(&mut self) -> Result<u64, ParseError> {
+        Ok(u64::from_le_bytes(self.take()?))
+    }
+
+    fn role(&mut self) -> Result<Role, ParseError> {
+        match self.u8()? {
+            1 => Ok(Role::Master),
+            2 => Ok(Role::Spare),
+            _ => Err(ParseError::Field("role")),
+        }
+    }
+
+    fn checkpoint(&mut self) -> Result<CheckpointId, ParseError> {
+        Ok(CheckpointId {
+            generation: self.u64()?,
+            increment: self.u64()?,
+        })
+    }
+
+    fn end<T>(self, value: T) -> Result<T, ParseError> {
+        if self.rest.is_empty() {
+            Ok(value)
+        } else {
+            Err(ParseError::TrailingBytes)
+        }
+    }
+}
+
+struct Writer<'a> {
+    into: &'a mut [u8],
+    len: usize,
+}
+
+impl<'a> Writer<'a> {
+    fn new(into: &'a mut [u8], kind: u8, number: u64) -> Self {
+        let mut writer = Self { into, len: 0 };
+        writer.put(&MAGIC);
+        writer.put(&[VERSION, kind]);
+        writer.put(&number.to_le_bytes());
+        writer
+    }
+
+    /// The callers' buffers hold at least [`DATAGRAM_LEN_MIN`] bytes, and data what was measured before.
+    fn put(&mut self, bytes: &[u8]) {
+        self.into[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    fn role(&mut self, role: Role) {
+        self.put(&[match role {
+            Role::Master => 1,
+            Role::Spare => 2,
+        }]);
+    }
+}
+
+impl<'a> Datagram<'a> {
+    /// Reads a datagram.
+    ///
+    /// # Errors
+    /// It is malformed in any way: see [`ParseError`].
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
+        let mut reader = Reader { rest: bytes };
+        if reader.take::<2>()? != MAGIC {
+            return Err(ParseError::Magic);
+        }
+        let version = reader.u8()?;
+        if version != VERSION {
+            return Err(ParseError::Version(version));
+        }
+        let kind = reader.u8()?;
+        let number = reader.u64()?;
+        match kind {
+            HELLO => {
+                let role = reader.role()?;
+                let flags = reader.u8()?;
+                if flags & !HELLO_PAIRED != 0 {
+                    return Err(ParseError::Field("hello flags"));
+                }
+                let datagram_len_max = reader.u16()?;
+                if usize::from(datagram_len_max) < DATAGRAM_LEN_MIN {
+                    return Err(ParseError::Field("datagram length"));
+                }
+                let hello = Hello {
+                    session: Session(number),
+                    role,
+                    paired: flags & HELLO_PAIRED != 0,
+                    datagram_len_max,
+                    term: Term(reader.u64()?),
+                    challenge: reader.u64()?,
+                    answer: reader.u64()?,
+                    application: reader.u64()?,
+                    build: reader.take()?,
+                };
+                reader.end(Datagram::Hello(hello))
+            }
+            HEARTBEAT => {
+                let heartbeat = Heartbeat {
+                    session: Session(number),
+                    role: reader.role()?,
+                    term: Term(reader.u64()?),
+                    counter: reader.u64()?,
+                };
+                reader.end(Datagram::Heartbeat(heartbeat))
+            }
+            DATA => {
+                let sequence = reader.u64()?;
+                let sent_us = reader.u32()?;
+                Message::parse(reader.rest)?;
+                Ok(Datagram::Data(Data {
+                    connection: Connection(number),
+                    sequence,
+                    sent_us,
+                    message: reader.rest,
+                }))
+            }
+            ACK => {
+                let (next, limit, echo_us) = (reader.u64()?, reader.u64()?, reader.u32()?);
+                let words = usize::from(reader.u8()?);
+                if words > ACK_WORDS_MAX {
+                    return Err(ParseError::Field("ack bitmap"));
+                }
+                let mut bitmap = [0; ACK_WORDS_MAX];
+                for word in &mut bitmap[..words] {
+                    *word = reader.u64()?;
+                }
+                reader.end(Datagram::Ack(Ack {
+                    connection: Connection(number),
+                    next,
+                    limit,
+                    echo_us,
+                    bitmap,
+                }))
+            }
+            PROBE => reader.end(Datagram::Probe(Connection(number))),
+            other => Err(ParseError::Kind(other)),
+        }
+    }
+
+    /// Writes the datagram and returns its length in bytes.
+    ///
+    /// # Panics
+    /// If `into` is shorter than [`DATAGRAM_LEN_MIN`], or than a data datagram's header and message.
+    pub fn emit(&self, into: &mut [u8]) -> usize {
+        match self {
+            Datagram::Hello(hello) => {
+                let mut writer = Writer::new(into, HELLO, hello.session.0);
+                writer.role(hello.role);
+                writer.put(&[if hello.paired { HELLO_PAIRED } else { 0 }]);
+                writer.put(&hello.datagram_len_max.to_le_bytes());
+                for number in [hello.term.0, hello.challenge, hello.answer, hello.application] {
+                    writer.put(&number.to_le_bytes());
+                }
+                writer.put(&hello.build);
+                writer.len
+            }
+            Datagram::Heartbeat(heartbeat) => {
+                let mut writer = Writer::new(into, HEARTBEAT, heartbeat.session.0);
+                writer.role(heartbeat.role);
+                writer.put(&heartbeat.term.0.to_le_bytes());
+                writer.put(&heartbeat.counter.to_le_bytes());
+                writer.len
+            }
+            Datagram::Data(data) => {
+                let mut writer = Writer::new(into, DATA, data.connection.0);
+                writer.put(&data.sequence.to_le_bytes());
+                writer.put(&data.sent_us.to_le_bytes());
+                writer.put(data.message);
+                writer.len
+            }
+            Datagram::Ack(ack) => {
+                let mut writer = Writer::new(into, ACK, ack.connection.0);
+                writer.put(&ack.next.to_le_bytes());
+                writer.put(&ack.limit.to_le_bytes());
+                writer.put(&ack.echo_us.to_le_bytes());
+                let words = ack
+                    .bitmap
+                    .iter()
+                    .rposition(|&word| word != 0)
+                    .map_or(0, |last| last + 1);
+                writer.put(&[words as u8]);
+                for word in &ack.bitmap[..words] {
+                    writer.put(&word.to_le_bytes());
+                }
+                writer.len
+            }
+            Datagram::Probe(connection) => Writer::new(into, PROBE, connection.0).len,
+        }
+    }
+}
+
+impl<'a> Message<'a> {
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// It is malformed in any way: see [`ParseError`].
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
+        let mut reader = Reader { rest: bytes };
+        match reader.u8()? {
+            CHUNK => {
+                let flags = reader.u8()?;
+                if flags & !(CHUNK_FIRST | CHUNK_LAST) != 0 {
+                    return Err(ParseError::Field("chunk flags"));
+                }
+                let checkpoint = reader.checkpoint()?;
+                let (first, last) = (flags & CHUNK_FIRST != 0, flags & CHUNK_LAST != 0);
+                Ok(Message::Chunk {
+                    checkpoint,
+                    first,
+                    last,
+                    bytes: reader.rest,
+                })
+            }
+            ABANDON => {
+                let checkpoint = reader.checkpoint()?;
+                reader.end(Message::Abandon { checkpoint })
+            }
+            KEPT => {
+                let checkpoint = reader.checkpoint()?;
+                reader.end(Message::Kept { checkpoint })
+            }
+            REFUSED => {
+                let checkpoint = reader.checkpoint()?;
+                let why = core::str::from_utf8(reader.rest).map_err(|_| ParseError::Field("reason"))?;
+                Ok(Message::Refused { checkpoint, why })
+            }
+            other => Err(ParseError::Kind(other)),
+        }
+    }
+
+    /// Writes the message and returns its length in bytes; what of a reason does not fit is left off.
+    ///
+    /// # Panics
+    /// If `into` is too short for it.
+    pub fn emit(&self, into: &mut [u8]) -> usize {
+        let put = |into: &mut [u8], kind: u8, checkpoint: &CheckpointId| {
+            into[0] = kind;
+            into[1..9].copy_from_slice(&checkpoint.generation.to_le_bytes());
+            into[9..17].copy_from_slice(&checkpoint.increment.to_le_bytes());
+            17
+        };
+        match self {
+            Message::Chunk {
+                checkpoint,
+                first,
+                last,
+                bytes,
+            } => {
+                into[CHUNK_HEADER_LEN..CHUNK_HEADER_LEN + bytes.len()].copy_from_slice(bytes);
+                chunk_header(into, checkpoint, *first, *last);
+                CHUNK_HEADER_LEN + bytes.len()
+            }
+            Message::Abandon { checkpoint } => put(into, ABANDON, checkpoint),
+            Message::Kept { checkpoint } => put(into, KEPT, checkpoint),
+            Message::Refused { checkpoint, why } => {
+                let start = put(into, REFUSED, checkpoint);
+                let why = &why[..why.floor_char_boundary(into.len() - start)];
+                into[start..start + why.len()].copy_from_slice(why.as_bytes());
+                start + why.len()
+            }
+        }
+    }
+}
+
+/// Writes the header of a chunk whose bytes already lie behind it.
+///
+/// # Panics
+/// If `into` is shorter than [`CHUNK_HEADER_LEN`].
+pub fn chunk_header(into: &mut [u8], checkpoint: &CheckpointId, first: bool, last: bool) {
+    into[0] = CHUNK;
+    into[1] = if first { CHUNK_FIRST } else { 0 } | if last { CHUNK_LAST } else { 0 };
+    into[2..10].copy_from_slice(&checkpoint.generation.to_le_bytes());
+    into[10..18].copy_from_slice(&checkpoint.increment.to_le_bytes());
+}
+
+#[cfg(test)]
+#[path = "frame_tests.rs"]
+mod tests;

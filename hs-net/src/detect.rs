@@ -1,0 +1,150 @@
+//! Deciding that the peer is dead.
+//!
+//! The peer lives while anything valid of it arrives on either network; it is dead after `deadline` of silence on both.
+//! Silence counts only while this node listens: when this node itself was not scheduled for a while, frames may lie
+//! unread, or the peer may have been stopped by the same host, so it listens for one more interval before it judges. That
+//! patience ends at [`PATIENCE`] deadlines, or a node that is always late would never judge.
+//!
+//! Deliberately absent: any estimate of how likely death is. One number decides, and a person can reason about it.
+
+use core::time::Duration;
+
+use hs_core::platform::Instant;
+
+/// After so many deadlines of silence the peer is dead, however late this node itself runs.
+pub const PATIENCE: u32 = 4;
+
+/// The two ways by which a peer is heard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Network {
+    /// The link between the two nodes.
+    Cluster,
+    /// The network of the clients.
+    Service,
+}
+
+/// Watches one peer.
+#[derive(Debug)]
+pub struct Detector {
+    interval: Duration,
+    deadline: Duration,
+    heard: [Instant; 2],
+    looked: Instant,
+    listen_until: Instant,
+}
+
+impl Detector {
+    /// Watches a peer that was heard just `now`, and that speaks every `interval`.
+    pub fn new(interval: Duration, deadline: Duration, now: Instant) -> Self {
+        Self {
+            interval,
+            deadline,
+            heard: [now; 2],
+            looked: now,
+            listen_until: now,
+        }
+    }
+
+    /// Something valid of the peer arrived.
+    pub fn heard(&mut self, network: Network, now: Instant) {
+        self.heard[network as usize] = now;
+    }
+
+    /// The last sign of life.
+    pub fn last_heard(&self) -> Instant {
+        self.heard[0].max(self.heard[1])
+    }
+
+    /// How long the peer has been silent, if it is dead. To be asked when everything that has arrived was read, at least
+    /// once an interval.
+    pub fn verdict(&mut self, now: Instant) -> Option<Duration> {
+        if now.since(self.looked) > self.interval * 2 {
+            self.listen_until = now + self.interval;
+        }
+        self.looked = now;
+        let silent = now.since(self.last_heard());
+        let dead = silent > self.deadline && (now >= self.listen_until || silent > self.deadline * PATIENCE);
+        dead.then_some(silent)
+    }
+
+    /// When to ask again.
+    pub fn poll_at(&self) -> Instant {
+        // A microsecond more: silence must be longer than the deadline.
+        (self.last_heard() + self.deadline + Duration::from_micros(1)).max(self.listen_until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_millis(20);
+    const DEADLINE: Duration = Duration::from_millis(60);
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_micros(ms * 1000)
+    }
+
+    #[test]
+    fn one_network_is_enough() {
+        let mut detector = Detector::new(INTERVAL, DEADLINE, at(0));
+        for ms in (0..1000).step_by(10) {
+            detector.heard(Network::Service, at(ms));
+            assert_eq!(detector.verdict(at(ms)), None);
+        }
+        assert_eq!(detector.poll_at(), at(990) + DEADLINE + Duration::from_micros(1));
+    }
+
+    #[test]
+    fn own_lateness_is_no_silence_of_the_peer() {
+        let mut detector = Detector::new(INTERVAL, DEADLINE, at(0));
+        assert_eq!(detector.verdict(at(10)), None);
+        // Not scheduled for 190 ms: listen first.
+        assert_eq!(detector.verdict(at(200)), None);
+        assert_eq!(detector.verdict(at(219)), None);
+        assert_eq!(detector.verdict(at(220)), Some(Duration::from_millis(220)));
+    }
+
+    proptest! {
+        /// Against a model: looked at often enough, death is declared at the first look after the deadline, and never before.
+        #[test]
+        fn judges_like_the_model(gaps in prop::collection::vec((1u64..40, 0u8..4), 1..200)) {
+            let mut detector = Detector::new(INTERVAL, DEADLINE, at(0));
+            let mut now = 0;
+            let mut last = 0;
+            let mut verdicts = Vec::new();
+            for (gap, what) in gaps {
+                now += gap;
+                match what {
+                    0 => detector.heard(Network::Cluster, at(now)),
+                    1 => detector.heard(Network::Service, at(now)),
+                    _ => {}
+                }
+                if what < 2 {
+                    last = now;
+                }
+                let silent = Duration::from_millis(now - last);
+                verdicts.push((detector.verdict(at(now)), (silent > DEADLINE).then_some(silent)));
+            }
+            for (actual, expected) in verdicts {
+                prop_assert_eq!(actual, expected);
+            }
+        }
+
+        /// However late the node runs, a dead peer is noticed within the patience and one look.
+        #[test]
+        fn patience_is_bounded(gaps in prop::collection::vec(1u64..500, 1..200)) {
+            let mut detector = Detector::new(INTERVAL, DEADLINE, at(0));
+            let mut now = 0;
+            for gap in gaps {
+                now += gap;
+                let verdict = detector.verdict(at(now));
+                prop_assert!(verdict.is_some() || at(now).since(at(0)) <= DEADLINE * PATIENCE);
+            }
+        }
+    }
+}

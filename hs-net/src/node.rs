@@ -1,0 +1,382 @@
+//! A node: the pair's state machine, the service stack and the library, joined with a machine's cards and threads.
+//!
+//! ```text
+//! cluster card ──┐                        ┌── pipe <── checkpoint children (Background)
+//!                ├─ pair thread (Urgent) ─┤
+//! service card ──┘   rounds, heartbeats   └── messages ──> image thread (spare) ──> takeover
+//!      ^
+//!      └── front: the service stack <── the application's workers (Normal)
+//! ```
+//!
+//! On a master the application's thread reads the service card, because it alone knows when it wants input; the peer's
+//! heartbeats that it finds there go to the pair thread's inbox. On a spare the pair thread reads it, for heartbeats only.
+//! The pair thread does a bounded amount of work a round and sleeps on one signal. Nothing polls.
+//!
+//! One mutex guards the pair's state machine, one the service stack. Neither is held while the other is taken, and
+//! neither while the checkpointer is told of a spare that came or went: that may cancel transfers.
+
+mod front;
+mod pipe;
+mod rounds;
+mod spare;
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use core::fmt;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::time::Duration;
+
+use hs_core::checkpoint::{CheckpointError, CheckpointId, Checkpointer, CheckpointerConfig, Flags};
+use hs_core::class::{Class, ClassId};
+use hs_core::event::{Event, Status};
+use hs_core::platform::{CheckpointMemory, Exit, Instant, Machine, Nic, Priority};
+use hs_core::registry::thread::{self, Worker};
+use hs_core::role::{PairConfig, Role};
+use hs_core::roots::{self, RootId};
+use hs_core::sync::{Mutex, Signal};
+use spin::Once;
+
+use self::front::Front;
+pub use self::front::ServiceGuard;
+use self::pipe::Pipe;
+use self::rounds::{Inbox, PairThread};
+use self::spare::Takeover;
+use crate::announce::Announcer;
+use crate::channel::frame::Session;
+use crate::pair::{Pair, PairSettings};
+use crate::raw;
+use crate::service::{Service, ServiceConfig};
+use crate::wire::HEADERS_LEN;
+
+/// The class of the service stack. Not for applications.
+pub const SERVICE_CLASS: ClassId = ClassId(u32::MAX);
+
+/// After a checkpoint was lost the application is not asked for the next before this has passed: what refuses one may refuse
+/// the next too.
+const RETRY_AFTER: Duration = Duration::from_millis(50);
+
+/// What a node is made of.
+pub struct Start {
+    /// The machine.
+    pub machine: &'static dyn Machine,
+    /// Its checkpointable memory.
+    pub memory: &'static dyn CheckpointMemory,
+    /// The card on the clients' network.
+    pub service_nic: &'static dyn Nic,
+    /// The card on the link between the nodes.
+    pub cluster_nic: &'static dyn Nic,
+    /// What it was told of its pair.
+    pub pair: PairConfig,
+    /// The application's own number: only nodes of the same one pair.
+    pub application: u64,
+    /// Makes the application's state and registers its workers, on a first master only. A restored one has both.
+    pub start: fn(&'static Node) -> Result<(), String>,
+}
+
+impl fmt::Debug for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Start")
+            .field("pair", &self.pair)
+            .field("application", &self.application)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A running node. Nothing of it lies in checkpointable memory.
+pub struct Node {
+    setup: Start,
+    pair: Mutex<Pair>,
+    front: Mutex<Front>,
+    checkpointer: Once<Checkpointer>,
+    announcer: Mutex<Option<Announcer>>,
+    inbox: Mutex<Inbox>,
+    takeover: Mutex<Option<Takeover>>,
+    spare_status: Mutex<Status>,
+    /// The pair thread sleeps on this.
+    wake: Signal,
+    /// The application sleeps on this.
+    application: Signal,
+    /// Checkpoint children wait on this for room and answers, and so many of them do.
+    room: Signal,
+    room_wanted: AtomicU32,
+    /// The image thread sleeps on this.
+    inbound: Signal,
+    checkpoint_wanted: AtomicBool,
+    /// Microseconds; 0 for never.
+    retry_at: AtomicU64,
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node")
+            .field("setup", &self.setup)
+            .finish_non_exhaustive()
+    }
+}
+
+static NODE: Once<&'static Node> = Once::new();
+
+/// The node that this program is.
+///
+/// # Panics
+/// Before [`run`]: there is none.
+pub fn node() -> &'static Node {
+    NODE.get()
+        .expect("hs_net::node::run makes the node, and applications begin after that")
+}
+
+/// Makes a node and lives its life: a master's, or a spare's that may become a master. The thesis's `hs_init`. To be called
+/// once, as the last thing that the first thread does.
+///
+/// # Panics
+/// If it was called before.
+pub fn run(start: Start) -> ! {
+    hs_core::sync::install(start.machine);
+    assert!(NODE.get().is_none(), "a program is one node");
+    let node = *NODE.call_once(|| Box::leak(Box::new(Node::new(start))));
+    node.live();
+    // The threads do the rest.
+    let rest = Signal::new();
+    loop {
+        rest.wait(rest.seen(), None);
+    }
+}
+
+impl Node {
+    fn new(setup: Start) -> Self {
+        let machine = setup.machine;
+        let config = &setup.pair;
+        let settings = PairSettings {
+            role: config.role,
+            session: Session(machine.random_u64()),
+            seed: machine.random_u64(),
+            build: machine.build_id(),
+            application: setup.application,
+            heartbeat: config.heartbeat,
+            deadline: config.deadline,
+            datagram_len_max: setup.cluster_nic.frame_len_max().saturating_sub(HEADERS_LEN),
+            ncon: config.ncon,
+        };
+        let pair = Pair::new(settings, machine.now());
+        let front = Front::new(setup.service_nic.mac(), config);
+        Self {
+            setup,
+            pair: Mutex::new(pair),
+            front: Mutex::new(front),
+            checkpointer: Once::new(),
+            announcer: Mutex::new(None),
+            inbox: Mutex::new(Inbox::new()),
+            takeover: Mutex::new(None),
+            spare_status: Mutex::new(Status::default()),
+            wake: Signal::new(),
+            application: Signal::new(),
+            room: Signal::new(),
+            room_wanted: AtomicU32::new(0),
+            inbound: Signal::new(),
+            checkpoint_wanted: AtomicBool::new(false),
+            retry_at: AtomicU64::new(0),
+        }
+    }
+
+    fn live(&'static self) {
+        let role = self.setup.pair.role;
+        let term = self.pair.lock().term();
+        self.setup.machine.emit(&Event::Role { role, term });
+        self.setup.cluster_nic.notify(&self.wake);
+        match role {
+            Role::Master => {
+                self.setup.service_nic.notify(&self.application);
+                self.begin_as_master();
+            }
+            Role::Spare => {
+                self.setup.service_nic.notify(&self.wake);
+                self.spawn("pair", Priority::Urgent, move || PairThread::new(self).run());
+                self.spawn("image", Priority::Normal, move || spare::run(self));
+            }
+        }
+    }
+
+    fn begin_as_master(&'static self) {
+        if let Err(error) = hs_core::start(self.setup.memory) {
+            self.end(&format!("the library cannot start: {error}"));
+        }
+        match self.make_service() {
+            Ok(service) => self.begin_service(service),
+            Err(why) => self.end(&format!("the service stack cannot start: {why}")),
+        }
+        self.begin_checkpoints();
+        self.spawn("pair", Priority::Urgent, move || PairThread::new(self).run());
+        self.announce();
+        if let Err(why) = (self.setup.start)(self) {
+            self.end(&format!("the application cannot start: {why}"));
+        }
+        self.tell_serving();
+        self.start_workers(thread::workers());
+    }
+
+    fn make_service(&self) -> Result<&'static mut Service, String> {
+        let machine = self.setup.machine;
+        let mut config = ServiceConfig::new(self.setup.pair.service);
+        config.frame_len_max = config.frame_len_max.min(self.setup.service_nic.frame_len_max());
+        let class =
+            Class::create(SERVICE_CLASS, config.memory_bytes()).map_err(|error| format!("{error}"))?;
+        let mac = self.setup.service_nic.mac();
+        let service = Service::create(&class, &config, mac, machine.random_u64(), machine.now())
+            .map_err(|error| format!("{error}"))?;
+        roots::set(RootId::SERVICE, raw::address_of(service)).map_err(|error| format!("{error}"))?;
+        Ok(service)
+    }
+
+    /// From here on this machine speaks as the service.
+    fn begin_service(&'static self, service: &'static mut Service) {
+        self.front.lock().begin(service);
+    }
+
+    fn begin_checkpoints(&'static self) {
+        let config = CheckpointerConfig {
+            application: self.setup.application,
+            term: self.pair.lock().term(),
+            ncon: self.setup.pair.ncon,
+            ended: &self.application,
+        };
+        let pipe: &'static Pipe = Box::leak(Box::new(Pipe::new(self)));
+        self.checkpointer
+            .call_once(|| Checkpointer::new(self.setup.memory, pipe, config));
+    }
+
+    /// Says who has the service's address now: at once, and again for the first seconds.
+    fn announce(&self) {
+        let now = self.setup.machine.now();
+        let mut announcer =
+            Announcer::new(self.setup.service_nic.mac(), self.setup.pair.service.address, now);
+        rounds::send_announcement(&mut announcer, self.setup.service_nic, now);
+        *self.announcer.lock() = Some(announcer);
+        self.wake.raise();
+    }
+
+    fn start_workers(&'static self, workers: impl IntoIterator<Item = Worker>) {
+        for worker in workers {
+            self.spawn("worker", Priority::Normal, move || {
+                if let Err(error) = worker.run() {
+                    self.end(&format!("{error}"));
+                }
+            });
+        }
+    }
+
+    fn spawn(&self, name: &'static str, priority: Priority, body: impl FnOnce() + Send + 'static) {
+        if let Err(error) = self.setup.machine.spawn(name, priority, Box::new(body)) {
+            self.end(&format!("thread {name} cannot start: {error}"));
+        }
+    }
+
+    fn tell_serving(&self) {
+        if self.front.lock().newly_serving() {
+            self.setup.machine.emit(&Event::Serving);
+        }
+    }
+
+    /// Ends this node: it may not go on, and says why.
+    fn end(&self, why: &str) -> ! {
+        log::error!("{why}");
+        self.setup.machine.emit(&Event::Exit { why: why.into() });
+        self.setup.machine.exit(Exit::Refused)
+    }
+
+    /// A checkpoint was lost: the application will be asked for another.
+    fn checkpoint_lost(&self) {
+        let at = self.setup.machine.now() + RETRY_AFTER;
+        self.retry_at.store(at.as_micros(), Ordering::SeqCst);
+        self.wake.raise();
+    }
+
+    fn retry_at(&self) -> Option<Instant> {
+        match self.retry_at.load(Ordering::SeqCst) {
+            0 => None,
+            micros => Some(Instant::from_micros(micros)),
+        }
+    }
+
+    fn want_checkpoint(&self) {
+        self.retry_at.store(0, Ordering::SeqCst);
+        self.checkpoint_wanted.store(true, Ordering::SeqCst);
+        self.application.raise();
+    }
+
+    // ------------------------------------------------------------------------------------- for applications
+
+    /// The machine.
+    pub fn machine(&self) -> &'static dyn Machine {
+        self.setup.machine
+    }
+
+    /// What this node was told of its pair.
+    pub fn config(&self) -> &PairConfig {
+        &self.setup.pair
+    }
+
+    /// The service stack, locked. Let go of it before [`checkpoint`](Node::checkpoint), which takes the same lock.
+    ///
+    /// # Panics
+    /// On a spare: applications run on masters.
+    pub fn service(&'static self) -> ServiceGuard<'static> {
+        ServiceGuard::new(self, self.front.lock())
+    }
+
+    /// What the application's loop sleeps on: raised when frames have arrived, when a checkpoint has ended, and when one is
+    /// [wanted](Node::checkpoint_wanted). Read [`seen`](Signal::seen) first, then look at everything, then wait.
+    pub fn signal(&self) -> &Signal {
+        &self.application
+    }
+
+    /// Takes a checkpoint: now, on this thread, at a moment at which the application's state is whole. The thesis's
+    /// `hs_cpt`.
+    ///
+    /// # Errors
+    /// See [`CheckpointError`]. With [`Flags::ASYNC`] an application may ignore them: without a spare there is nothing to
+    /// do, and after anything else [`checkpoint_wanted`](Node::checkpoint_wanted) asks for the next.
+    pub fn checkpoint(&self, flags: Flags) -> Result<CheckpointId, CheckpointError> {
+        let Some(checkpointer) = self.checkpointer.get() else {
+            return Err(CheckpointError::NoSpare);
+        };
+        self.checkpoint_wanted.store(false, Ordering::SeqCst);
+        let result = checkpointer.checkpoint(flags, || self.front.lock());
+        match result {
+            Err(CheckpointError::NoSlot) => self.checkpoint_wanted.store(true, Ordering::SeqCst),
+            Err(CheckpointError::Cptfork(_)) => self.checkpoint_lost(),
+            // A lost one was counted where its pipe broke.
+            Ok(_)
+            | Err(CheckpointError::NoSpare | CheckpointError::NotStarted | CheckpointError::Lost(..)) => {}
+        }
+        result
+    }
+
+    /// Whether a checkpoint should be taken although nothing has changed: a spare has come that holds nothing, one was lost,
+    /// or one could not be taken for want of a slot and now can.
+    pub fn checkpoint_wanted(&self) -> bool {
+        self.checkpoint_wanted.load(Ordering::SeqCst)
+            && self
+                .checkpointer
+                .get()
+                .is_some_and(|checkpointer| checkpointer.free_slots() > 0)
+    }
+
+    /// Counters of this node.
+    pub fn status(&self) -> Status {
+        let retransmitted = self.pair.lock().retransmitted();
+        let status = match self.checkpointer.get() {
+            Some(checkpointer) => checkpointer.status(),
+            None => *self.spare_status.lock(),
+        };
+        Status {
+            retransmitted,
+            ..status
+        }
+    }
+
+    /// What this node does now.
+    pub fn role(&self) -> Role {
+        self.pair.lock().role()
+    }
+}

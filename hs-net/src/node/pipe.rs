@@ -1,0 +1,141 @@
+//! The way of a checkpoint from its child into the channel.
+
+use alloc::boxed::Box;
+use core::sync::atomic::Ordering;
+
+use hs_core::checkpoint::{CheckpointId, CheckpointPipe, PipeError, PipeWriter};
+
+use super::Node;
+use crate::channel::flow::MessageBuffer;
+use crate::channel::frame::{CHUNK_HEADER_LEN, chunk_header};
+use crate::pair::{Epoch, Sending};
+
+/// The pair thread is woken when so many messages wait, rather than for each.
+const BATCH: usize = 32;
+
+pub(super) struct Pipe {
+    node: &'static Node,
+}
+
+impl Pipe {
+    pub(super) fn new(node: &'static Node) -> Self {
+        Self { node }
+    }
+}
+
+impl CheckpointPipe for Pipe {
+    fn open(&self, id: CheckpointId) -> Result<Box<dyn PipeWriter>, PipeError> {
+        let node = self.node;
+        let mut pair = node.pair.lock();
+        let epoch = match pair.open_transfer(id) {
+            Ok(epoch) => epoch,
+            Err(error) => {
+                drop(pair);
+                node.checkpoint_lost();
+                return Err(error);
+            }
+        };
+        let (buffer, len_max) = (pair.message_buffer(), pair.message_len_max());
+        Ok(Box::new(Writer {
+            node,
+            id,
+            epoch,
+            buffer,
+            len: CHUNK_HEADER_LEN,
+            len_max,
+            first: true,
+            kept: false,
+        }))
+    }
+
+    fn cancel(&self, id: CheckpointId) {
+        self.node.pair.lock().cancel_transfer(id);
+        self.node.room.raise();
+    }
+}
+
+struct Writer {
+    node: &'static Node,
+    id: CheckpointId,
+    epoch: Epoch,
+    /// The next chunk: its bytes lie behind the room for its header.
+    buffer: MessageBuffer,
+    len: usize,
+    len_max: usize,
+    first: bool,
+    kept: bool,
+}
+
+impl Writer {
+    /// Sends the chunk, when there is room.
+    fn push(&mut self, last: bool) -> Result<(), PipeError> {
+        chunk_header(self.buffer.space(), &self.id, self.first, last);
+        self.buffer.set_len(self.len);
+        self.first = false;
+        self.len = CHUNK_HEADER_LEN;
+        let node = self.node;
+        loop {
+            let seen = node.room.seen();
+            let (sending, unsent) = {
+                let mut pair = node.pair.lock();
+                (
+                    pair.send_of_transfer(self.epoch, self.id, &mut self.buffer)?,
+                    pair.unsent(),
+                )
+            };
+            if last || unsent >= BATCH || sending == Sending::NoRoom {
+                node.wake.raise();
+            }
+            match sending {
+                Sending::Queued => return Ok(()),
+                Sending::NoRoom => node.wait_for_room(seen),
+            }
+        }
+    }
+}
+
+impl PipeWriter for Writer {
+    fn write(&mut self, mut bytes: &[u8]) -> Result<(), PipeError> {
+        while !bytes.is_empty() {
+            if self.len == self.len_max {
+                self.push(false)?;
+            }
+            let (now, later) = bytes.split_at(bytes.len().min(self.len_max - self.len));
+            self.buffer.space()[self.len..self.len + now.len()].copy_from_slice(now);
+            self.len += now.len();
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    fn commit(mut self: Box<Self>) -> Result<(), PipeError> {
+        self.push(true)?;
+        let node = self.node;
+        loop {
+            let seen = node.room.seen();
+            self.kept = node.pair.lock().transfer_kept(self.epoch, self.id)?;
+            if self.kept {
+                return Ok(());
+            }
+            node.wait_for_room(seen);
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.node.pair.lock().close_transfer(self.epoch, self.id);
+        if !self.kept {
+            self.node.checkpoint_lost();
+        }
+    }
+}
+
+impl Node {
+    /// Sleeps until the channel has moved since `seen`.
+    pub(super) fn wait_for_room(&self, seen: u32) {
+        self.room_wanted.fetch_add(1, Ordering::SeqCst);
+        self.room.wait(seen, None);
+        self.room_wanted.fetch_sub(1, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,332 @@
+//! The pair thread: rounds of bounded work between the cards and the pair's state machine.
+//!
+//! A round reads what has arrived, looks at the clock, sends what is due, signs of life first, and tells what has happened. As
+//! no round is long, no heartbeat is late behind bulk data.
+
+use alloc::boxed::Box;
+use alloc::vec;
+use core::sync::atomic::Ordering;
+use core::time::Duration;
+
+use hs_core::event::{Event, Status};
+use hs_core::platform::{Instant, Nic};
+use hs_core::role::Role;
+use hs_core::sync::{Mutex, MutexGuard};
+
+use super::Node;
+use super::spare::Takeover;
+use crate::announce::Announcer;
+use crate::detect::Network;
+use crate::pair::{Notice, Pair};
+use crate::wire::{HEADERS_LEN, Received, Wire};
+
+/// Most frames in a round, from each card and to the cluster link.
+const FRAMES_PER_ROUND: usize = 64;
+/// Least time between two status events.
+const STATUS_EVERY: Duration = Duration::from_millis(250);
+/// Longest frame that the inbox takes: a heartbeat's.
+const INBOX_FRAME_LEN: usize = 128;
+/// Most frames in the inbox. More heartbeats than this say nothing new.
+const INBOX_FRAMES: usize = 8;
+
+/// The pair's frames that the application's thread found on the service network.
+pub(super) struct Inbox {
+    frames: [([u8; INBOX_FRAME_LEN], usize); INBOX_FRAMES],
+    len: usize,
+}
+
+impl Inbox {
+    pub(super) const fn new() -> Self {
+        Self {
+            frames: [([0; INBOX_FRAME_LEN], 0); INBOX_FRAMES],
+            len: 0,
+        }
+    }
+
+    /// Puts a frame in, unless it is damaged, too long for a heartbeat, or one too many.
+    pub(super) fn put(inbox: &Mutex<Inbox>, wire: &Wire, frame: &[u8]) {
+        if !matches!(wire.receive(frame), Received::Datagram(_)) || frame.len() > INBOX_FRAME_LEN {
+            return;
+        }
+        let mut inbox = inbox.lock();
+        let at = inbox.len;
+        if let Some((bytes, len)) = inbox.frames.get_mut(at) {
+            bytes[..frame.len()].copy_from_slice(frame);
+            *len = frame.len();
+            inbox.len += 1;
+        }
+    }
+}
+
+/// The thread's own state.
+pub(super) struct PairThread {
+    node: &'static Node,
+    cluster: Wire,
+    service: Wire,
+    /// Headers, then a datagram.
+    frame: Box<[u8]>,
+    /// The frame could not be sent: so long it is. The card will say when it can.
+    stalled: Option<usize>,
+    ready_told: bool,
+    status_at: Instant,
+    status_told: Status,
+    refused_told: u64,
+}
+
+/// Sends the announcement that is due at `now`, if one is.
+pub(super) fn send_announcement(announcer: &mut Announcer, nic: &dyn Nic, now: Instant) {
+    if let Some(frames) = announcer.poll(now) {
+        for frame in frames {
+            // A full ring loses one of several.
+            let _ = nic.transmit(&frame);
+        }
+        nic.kick();
+    }
+}
+
+impl PairThread {
+    pub(super) fn new(node: &'static Node) -> Self {
+        let config = &node.setup.pair;
+        let (cluster_mac, service_mac) = (node.setup.cluster_nic.mac(), node.setup.service_nic.mac());
+        Self {
+            node,
+            cluster: Wire::new(
+                cluster_mac,
+                config.cluster.address,
+                config.peer_cluster_address,
+                true,
+            ),
+            service: Wire::new(
+                service_mac,
+                config.machine_address,
+                config.peer_machine_address,
+                false,
+            ),
+            frame: vec![0; node.setup.cluster_nic.frame_len_max()].into_boxed_slice(),
+            stalled: None,
+            ready_told: false,
+            status_at: node.setup.machine.now(),
+            status_told: Status::default(),
+            refused_told: 0,
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        loop {
+            let seen = self.node.wake.seen();
+            let more = self.round();
+            if !more {
+                let at = self.poll_at();
+                self.node.wake.wait(seen, Some(at));
+            }
+        }
+    }
+
+    fn poll_at(&self) -> Instant {
+        let announce_at = self.node.announcer.lock().as_ref().and_then(Announcer::poll_at);
+        let pair_at = self.node.pair.lock().poll_at();
+        announce_at
+            .into_iter()
+            .chain(self.node.retry_at())
+            .fold(pair_at, Instant::min)
+    }
+
+    /// One round; `true` if there is more to do at once.
+    fn round(&mut self) -> bool {
+        let node = self.node;
+        let machine = node.setup.machine;
+        let mut pair = node.pair.lock();
+        let now = machine.now();
+        let read = self.read(&mut pair, now);
+        let now = machine.now();
+        pair.on_time(now);
+        let sent = self.send(&mut pair, now);
+        self.wake_others(&pair, read > 0);
+        self.tell_ready(&pair);
+        self.handle_notices(pair, now);
+        if let Some(announcer) = node.announcer.lock().as_mut() {
+            send_announcement(announcer, node.setup.service_nic, now);
+        }
+        if node.retry_at().is_some_and(|at| at <= now) {
+            node.want_checkpoint();
+        }
+        self.tell_status(now);
+        read >= FRAMES_PER_ROUND || sent >= FRAMES_PER_ROUND
+    }
+
+    /// Reads what has arrived. Returns the number of frames, of the network that had more.
+    fn read(&mut self, pair: &mut Pair, now: Instant) -> usize {
+        let node = self.node;
+        let cluster = &mut self.cluster;
+        let from_cluster = drain(node.setup.cluster_nic, |frame| {
+            match cluster.receive(frame) {
+                Received::Datagram(datagram) => {
+                    pair.on_datagram(Network::Cluster, datagram, now);
+                    cluster.learn_peer(frame);
+                }
+                Received::Arp(reply) => {
+                    // Whoever asked will ask again.
+                    let _ = node.setup.cluster_nic.transmit(&reply);
+                }
+                Received::Refused(refusal) => {
+                    log::debug!("cluster link: {refusal}");
+                    pair.count_refused();
+                }
+                Received::Other => {}
+            }
+        });
+        let role = pair.role();
+        let service = &mut self.service;
+        let mut hear = |frame: &[u8]| {
+            if let Received::Datagram(datagram) = service.receive(frame) {
+                pair.on_datagram(Network::Service, datagram, now);
+                service.learn_peer(frame);
+            }
+        };
+        let mut inbox = node.inbox.lock();
+        let count = core::mem::take(&mut inbox.len);
+        for (bytes, len) in &inbox.frames[..count] {
+            hear(&bytes[..*len]);
+        }
+        drop(inbox);
+        let from_service = match role {
+            Role::Spare => drain(node.setup.service_nic, hear),
+            Role::Master => 0,
+        };
+        from_cluster.max(from_service)
+    }
+
+    /// Sends what is due. Returns the number of frames.
+    fn send(&mut self, pair: &mut Pair, now: Instant) -> usize {
+        let (cluster_nic, service_nic) = (self.node.setup.cluster_nic, self.node.setup.service_nic);
+        let mut beats = [0; 2 * INBOX_FRAME_LEN];
+        let networks = [
+            (Network::Cluster, cluster_nic, &mut self.cluster),
+            (Network::Service, service_nic, &mut self.service),
+        ];
+        for (network, nic, wire) in networks {
+            if let Some(len) = pair.beat(network, &mut beats[HEADERS_LEN..]) {
+                let len = wire.wrap(&mut beats, len);
+                // The next one comes soon.
+                let _ = nic.transmit(&beats[..len]);
+                nic.kick();
+            }
+        }
+        let mut sent = 0;
+        while sent < FRAMES_PER_ROUND {
+            let len = match self.stalled.take() {
+                Some(len) => len,
+                None => match pair.transmit(now, &mut self.frame[HEADERS_LEN..]) {
+                    Some(len) => self.cluster.wrap(&mut self.frame, len),
+                    None => break,
+                },
+            };
+            if cluster_nic.transmit(&self.frame[..len]).is_err() {
+                self.stalled = Some(len);
+                break;
+            }
+            sent += 1;
+        }
+        if sent > 0 || self.stalled.is_some() {
+            cluster_nic.kick();
+        }
+        if self.stalled.is_some() { 0 } else { sent }
+    }
+
+    fn wake_others(&self, pair: &Pair, heard: bool) {
+        let node = self.node;
+        if heard && node.room_wanted.load(Ordering::SeqCst) > 0 {
+            node.room.raise();
+        }
+        if pair.role() == Role::Spare && pair.readable() > 0 {
+            node.inbound.raise();
+        }
+    }
+
+    /// A master says when its spare holds a whole checkpoint. (The spare says so itself.)
+    fn tell_ready(&mut self, pair: &Pair) {
+        let ready = pair.role() == Role::Master && pair.holds_image();
+        if ready && !self.ready_told {
+            self.node.setup.machine.emit(&Event::Ready);
+        }
+        self.ready_told = ready;
+    }
+
+    fn handle_notices(&mut self, mut pair: MutexGuard<'_, Pair>, now: Instant) {
+        while let Some(notice) = pair.next_notice() {
+            drop(pair);
+            self.handle(notice, now);
+            pair = self.node.pair.lock();
+        }
+    }
+
+    fn handle(&mut self, notice: Notice, now: Instant) {
+        let node = self.node;
+        let machine = node.setup.machine;
+        match notice {
+            Notice::Paired => {
+                machine.emit(&Event::Paired);
+                if let Some(checkpointer) = node.checkpointer.get() {
+                    checkpointer.spare_joined();
+                    node.want_checkpoint();
+                }
+            }
+            Notice::SpareLost(silent) => {
+                if let Some(silent) = silent {
+                    self.cluster.forget_peer();
+                    self.service.forget_peer();
+                    machine.emit(&Event::PeerLost {
+                        silent_us: silent.as_micros() as u64,
+                    });
+                }
+                if let Some(checkpointer) = node.checkpointer.get() {
+                    checkpointer.spare_lost();
+                }
+                node.room.raise();
+            }
+            Notice::TakeOver { cause, last_heard } => {
+                self.cluster.forget_peer();
+                self.service.forget_peer();
+                *node.takeover.lock() = Some(Takeover {
+                    cause,
+                    last_heard,
+                    decided: now,
+                });
+                node.inbound.raise();
+            }
+            Notice::Refused { what, why } => {
+                log::warn!("refused {what}: {why}");
+                machine.emit(&Event::Refused {
+                    what: what.into(),
+                    why,
+                });
+            }
+            Notice::End { why } => node.end(&why),
+        }
+    }
+
+    /// Tells the counters when they have changed, not too often.
+    fn tell_status(&mut self, now: Instant) {
+        if now < self.status_at {
+            return;
+        }
+        self.status_at = now + STATUS_EVERY;
+        let status = self.node.status();
+        if status != self.status_told {
+            self.status_told = status;
+            self.node.setup.machine.emit(&Event::Status(status));
+        }
+        let refused = self.node.pair.lock().datagrams_refused();
+        if refused != self.refused_told {
+            log::warn!("{refused} datagrams of the pair were refused so far");
+            self.refused_told = refused;
+        }
+    }
+}
+
+/// Hands frames to `with`, at most a round's.
+fn drain(nic: &dyn Nic, mut with: impl FnMut(&[u8])) -> usize {
+    (0..FRAMES_PER_ROUND)
+        .take_while(|_| nic.receive(&mut with))
+        .count()
+}

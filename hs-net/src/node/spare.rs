@@ -1,0 +1,195 @@
+//! The image thread of a spare: takes checkpoints in, and takes over in the end.
+
+use alloc::format;
+use alloc::string::String;
+
+use hs_core::checkpoint::CheckpointId;
+use hs_core::event::Event;
+use hs_core::image::{Image, ImageConfig, ImageError, Progress};
+use hs_core::platform::Instant;
+use hs_core::restore;
+use hs_core::role::{Role, Term};
+use hs_core::roots::{self, RootId};
+
+use super::Node;
+use crate::channel::frame::Message;
+use crate::pair::Epoch;
+use crate::raw;
+
+/// Checkpoints that are taken in at once, at least: the master may have been told another `ncon`.
+const STREAMS_MIN: usize = 8;
+
+/// The pair has decided that this node is master.
+pub(super) struct Takeover {
+    pub(super) cause: &'static str,
+    pub(super) last_heard: Instant,
+    pub(super) decided: Instant,
+}
+
+/// Lives until the takeover.
+pub(super) fn run(node: &'static Node) {
+    let config = ImageConfig {
+        build_id: node.setup.machine.build_id(),
+        application: node.setup.application,
+        term: Term::FIRST,
+        streams: node.setup.pair.ncon.max(STREAMS_MIN),
+    };
+    let image = Image::new(node.setup.memory, config);
+    let mut reader = Reader {
+        node,
+        image,
+        epoch: None,
+        ready_in: None,
+    };
+    let mut buffer = node.pair.lock().message_buffer();
+    loop {
+        let seen = node.inbound.seen();
+        // First: after the decision nothing more arrives, and what has arrived is still read.
+        let takeover = node.takeover.lock().take();
+        loop {
+            let Some(epoch) = node.pair.lock().take_message(&mut buffer) else {
+                break;
+            };
+            reader.read(epoch, buffer.message());
+        }
+        if node.pair.lock().ack_due() {
+            node.wake.raise();
+        }
+        *node.spare_status.lock() = reader.image.status();
+        if let Some(takeover) = takeover {
+            return node.take_over(reader.image, &takeover);
+        }
+        node.inbound.wait(seen, None);
+    }
+}
+
+struct Reader {
+    node: &'static Node,
+    image: Image,
+    /// The pairing that the streams belong to.
+    epoch: Option<Epoch>,
+    /// The pairing in which the image became whole.
+    ready_in: Option<Epoch>,
+}
+
+impl Reader {
+    fn read(&mut self, epoch: Epoch, message: &[u8]) {
+        if self.epoch != Some(epoch) {
+            self.epoch = Some(epoch);
+            self.image.abandon_all();
+        }
+        match Message::parse(message) {
+            Ok(Message::Chunk {
+                checkpoint,
+                first,
+                last,
+                bytes,
+            }) => {
+                self.chunk(epoch, checkpoint, first, last, bytes);
+            }
+            Ok(Message::Abandon { checkpoint }) => self.image.abandon(checkpoint),
+            // A master answers nothing; messages are parsed before they are queued.
+            Ok(Message::Kept { .. } | Message::Refused { .. }) | Err(_) => {
+                self.node.pair.lock().count_refused();
+            }
+        }
+    }
+
+    fn chunk(&mut self, epoch: Epoch, id: CheckpointId, first: bool, last: bool, bytes: &[u8]) {
+        if first && let Err(error) = self.image.begin(id) {
+            return self.refuse(id, &format!("{error}"));
+        }
+        match self.image.feed(id, bytes) {
+            Ok(Progress::Complete { acknowledge }) => self.acknowledge(epoch, &acknowledge),
+            Ok(Progress::More) if last => {
+                self.image.abandon(id);
+                self.refuse(id, "it ends too early");
+            }
+            Ok(Progress::More) => {}
+            // The rest of one that was refused before.
+            Err(ImageError::Unknown(_)) if !last => {}
+            Err(error) => self.refuse(id, &format!("{error}")),
+        }
+    }
+
+    fn acknowledge(&mut self, epoch: Epoch, kept: &[CheckpointId]) {
+        for &checkpoint in kept {
+            self.node.pair.lock().hold_image(epoch);
+            self.node.answer(&Message::Kept { checkpoint });
+        }
+        if !kept.is_empty() && self.ready_in != Some(epoch) {
+            self.ready_in = Some(epoch);
+            self.node.setup.machine.emit(&Event::Ready);
+        }
+    }
+
+    fn refuse(&mut self, checkpoint: CheckpointId, why: &str) {
+        log::warn!("refused checkpoint {checkpoint}: {why}");
+        let (what, text) = (String::from("checkpoint"), format!("{checkpoint}: {why}"));
+        self.node.setup.machine.emit(&Event::Refused { what, why: text });
+        self.node.answer(&Message::Refused { checkpoint, why });
+    }
+}
+
+impl Node {
+    /// Says something to the master, when there is room.
+    fn answer(&self, message: &Message<'_>) {
+        loop {
+            let seen = self.room.seen();
+            let said = self.pair.lock().answer(message);
+            self.wake.raise();
+            if said {
+                return;
+            }
+            self.wait_for_room(seen);
+        }
+    }
+
+    /// Turns this spare into the master: memory, library, stack; then the address; then the workers, last.
+    fn take_over(&'static self, image: Image, takeover: &Takeover) {
+        let machine = self.setup.machine;
+        let restored = match restore::restore(image) {
+            Ok(restored) => restored,
+            Err(error) => self.end(&format!("takeover failed: {error}")),
+        };
+        let stack = roots::get(RootId::SERVICE)
+            .and_then(|address| raw::adopt_service(address, self.setup.memory.window()));
+        let Some(service) = stack else {
+            self.end("takeover failed: the checkpoint holds no service stack");
+        };
+        service.reset_after_takeover(machine.now(), self.setup.service_nic.mac());
+        let in_place = machine.now();
+
+        self.announce();
+        let announced = machine.now();
+        self.setup.service_nic.notify(&self.application);
+        self.begin_service(service);
+        self.service().flush(announced);
+
+        self.begin_checkpoints();
+        let term = {
+            let mut pair = self.pair.lock();
+            pair.finish_takeover();
+            pair.term()
+        };
+        let us = |from: Instant, to: Instant| to.since(from).as_micros() as u64;
+        machine.emit(&Event::Takeover {
+            cause: takeover.cause.into(),
+            detect_us: us(takeover.last_heard, takeover.decided),
+            restore_us: us(takeover.decided, in_place),
+            announce_us: us(in_place, announced),
+        });
+        machine.emit(&Event::Role {
+            role: Role::Master,
+            term,
+        });
+        log::info!(
+            "took over from checkpoint {} of term {}",
+            restored.id,
+            restored.term
+        );
+        self.tell_serving();
+        self.start_workers(restored.workers);
+        self.application.raise();
+    }
+}

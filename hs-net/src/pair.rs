@@ -1,0 +1,557 @@
+//! One node's half of the pair: who the peer is, whether it lives, and what follows.
+//!
+//! A state machine without I/O: datagrams and `now` go in; datagrams, [`Notice`]s and messages come out. It joins the
+//! [handshake](crate::channel::handshake), the [channel](crate::channel), the [pace](crate::heartbeat) and the
+//! [detector](crate::detect), and holds the rules of roles and terms:
+//!
+//! - A spare follows the newest master that it has heard of. It takes over, in the next term, when its master is silent beyond
+//!   the deadline or comes back as another boot, if it holds a whole checkpoint; else there is nothing to take over.
+//! - A master whose spare is silent goes on alone, and takes any spare of the same build that says hello.
+//! - A master that hears of a newer term was replaced, and ends. Two masters of one term were started by
+//!   mistake: the one whose session is smaller ends.
+//!
+//! Whatever is heard of the peer, on either network, is a sign of life. A master says its heartbeat always, a spare while it
+//! is paired.
+//!
+//! Deliberately absent: an arbiter. Two nodes that cannot hear each other will both be masters.
+
+mod transfer;
+
+use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::string::String;
+use core::fmt::Write as _;
+use core::time::Duration;
+
+use hs_core::platform::Instant;
+use hs_core::role::{Role, Term};
+
+use self::transfer::Transfers;
+pub use self::transfer::{Epoch, Sending};
+use crate::channel::Channel;
+use crate::channel::flow::MessageBuffer;
+use crate::channel::frame::{Datagram, Heartbeat, Hello, Message, ParseError, Session};
+use crate::channel::handshake::{Greeting, Handshake, Words};
+use crate::detect::{Detector, Network};
+use crate::heartbeat::Pace;
+
+/// While there is no peer, a hello goes out each time that so many heartbeats would have.
+const HELLO_BEATS: u32 = 5;
+/// A node that must end says hello so often before it does: its peer wants to know why too.
+const FAREWELL_BEATS: u32 = 3;
+/// Most notices that wait to be read. There are a few a second at most.
+const NOTICES_MAX: usize = 64;
+
+/// What a node's half is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct PairSettings {
+    /// The part to begin with.
+    pub role: Role,
+    /// This boot, at random.
+    pub session: Session,
+    /// Randomness for challenges.
+    pub seed: u64,
+    /// The build.
+    pub build: [u8; 20],
+    /// The application.
+    pub application: u64,
+    /// Time between two heartbeats.
+    pub heartbeat: Duration,
+    /// Silence after which the peer is dead.
+    pub deadline: Duration,
+    /// Longest datagram on the cluster link.
+    pub datagram_len_max: usize,
+    /// Most checkpoints in flight.
+    pub ncon: usize,
+}
+
+/// What the node has to do or to tell.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Notice {
+    /// A peer of the same build is there; what it holds is nothing.
+    Paired,
+    /// The master's spare is gone; so are the checkpoints that were in flight. `None`: it was started anew.
+    SpareLost(Option<Duration>),
+    /// This spare is master from now on: everything that has arrived is to be applied, then the newest
+    /// checkpoint taken up. [`Pair::finish_takeover`] afterwards.
+    TakeOver {
+        /// Why, in a word.
+        cause: &'static str,
+        /// The last sign of the old master.
+        last_heard: Instant,
+    },
+    /// Something was refused, for a person to know.
+    Refused {
+        /// What.
+        what: &'static str,
+        /// Why.
+        why: String,
+    },
+    /// This node must end.
+    End {
+        /// Why, for a person.
+        why: String,
+    },
+}
+
+#[derive(Debug)]
+struct Peer {
+    session: Session,
+    detector: Detector,
+}
+
+/// One node's half.
+#[derive(Debug)]
+pub struct Pair {
+    settings: PairSettings,
+    role: Role,
+    term: Term,
+    /// A spare: there is something to take over. A master: the spare has it all.
+    holds_image: bool,
+    /// A takeover reads what has arrived; a new connection would wipe it out.
+    taking_over: bool,
+    handshake: Handshake,
+    channel: Channel,
+    peer: Option<Peer>,
+    pace: Pace,
+    hello_at: Instant,
+    hello_said_at: Instant,
+    reply: Option<Words>,
+    transfers: Transfers,
+    buffer: MessageBuffer,
+    notices: VecDeque<Notice>,
+    refused_session: Option<Session>,
+    refused_version: Option<u8>,
+    end_at: Option<(Instant, String)>,
+    ended: bool,
+    datagrams_refused: u64,
+}
+
+impl Pair {
+    /// A node that knows of nobody.
+    pub fn new(settings: PairSettings, now: Instant) -> Self {
+        let channel = Channel::new(settings.datagram_len_max);
+        let buffer = channel.message_buffer();
+        Self {
+            settings,
+            role: settings.role,
+            term: Term::FIRST,
+            holds_image: false,
+            taking_over: false,
+            handshake: Handshake::new(settings.seed),
+            channel,
+            peer: None,
+            pace: Pace::new(settings.heartbeat, now),
+            hello_at: now,
+            hello_said_at: now,
+            reply: None,
+            transfers: Transfers::new(settings.ncon),
+            buffer,
+            notices: VecDeque::with_capacity(NOTICES_MAX),
+            refused_session: None,
+            refused_version: None,
+            end_at: None,
+            ended: false,
+            datagrams_refused: 0,
+        }
+    }
+
+    /// What this node does now.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The newest term that it knows.
+    pub fn term(&self) -> Term {
+        self.term
+    }
+
+    /// Whether there is a peer.
+    pub fn is_paired(&self) -> bool {
+        self.peer.is_some()
+    }
+
+    /// Datagrams that were malformed, stale or from nobody.
+    pub fn datagrams_refused(&self) -> u64 {
+        self.datagrams_refused
+    }
+
+    /// Something came in that is no datagram of the peer's.
+    pub fn count_refused(&mut self) {
+        self.datagrams_refused += 1;
+    }
+
+    /// Messages that were sent again.
+    pub fn retransmitted(&self) -> u64 {
+        self.channel.retransmitted()
+    }
+
+    /// The next thing to do or to tell.
+    pub fn next_notice(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
+    }
+
+    fn note(&mut self, notice: Notice) {
+        debug_assert!(
+            self.notices.len() < NOTICES_MAX,
+            "notices are read after each round"
+        );
+        if self.notices.len() < NOTICES_MAX {
+            self.notices.push_back(notice);
+        }
+    }
+
+    // ------------------------------------------------------------------------------------- what comes in
+
+    /// A datagram came in.
+    pub fn on_datagram(&mut self, network: Network, datagram: &[u8], now: Instant) {
+        let accepted = match Datagram::parse(datagram) {
+            Ok(Datagram::Heartbeat(heartbeat)) => self.on_heartbeat(&heartbeat, now),
+            // The service network is for heartbeats alone.
+            Ok(_) if network == Network::Service => false,
+            Ok(Datagram::Hello(hello)) => self.on_hello(&hello, now),
+            Ok(Datagram::Data(data)) => self.peer.is_some() && self.channel.on_data(&data),
+            Ok(Datagram::Ack(ack)) => self.peer.is_some() && self.channel.on_ack(&ack, now),
+            Ok(Datagram::Probe(connection)) => self.peer.is_some() && self.channel.on_probe(connection),
+            Err(error) => {
+                self.on_malformed(error);
+                false
+            }
+        };
+        if !accepted {
+            self.datagrams_refused += 1;
+        } else if let Some(peer) = &mut self.peer {
+            peer.detector.heard(network, now);
+        }
+        if self.role == Role::Master && !self.taking_over {
+            self.read_answers();
+        }
+    }
+
+    /// A node of another version cannot be understood, but a person should know.
+    fn on_malformed(&mut self, error: ParseError) {
+        if let ParseError::Version(version) = error
+            && self.refused_version != Some(version)
+        {
+            self.refused_version = Some(version);
+            self.note(Notice::Refused {
+                what: "peer",
+                why: format!("{error}"),
+            });
+        }
+    }
+
+    /// `true` if the heartbeat is the peer's.
+    fn on_heartbeat(&mut self, heartbeat: &Heartbeat, now: Instant) -> bool {
+        if heartbeat.session == self.settings.session {
+            return false;
+        }
+        if heartbeat.role == Role::Master && self.role == Role::Master {
+            self.meet_master(heartbeat.term, heartbeat.session, now);
+            return false;
+        }
+        let known = self.handshake.peer() == Some(heartbeat.session);
+        if known && heartbeat.role == Role::Master {
+            self.term = self.term.max(heartbeat.term);
+        }
+        known
+    }
+
+    /// Another master is there.
+    fn meet_master(&mut self, term: Term, session: Session, now: Instant) {
+        let own = (self.term, self.settings.session);
+        if (term, session) > own && self.end_at.is_none() && !self.ended {
+            let why = match term > self.term {
+                true => format!(
+                    "the other node is master in term {term}, which is newer than this one's {}",
+                    self.term
+                ),
+                false => format!("both nodes are masters in term {term}: this one gives way"),
+            };
+            self.end_at = Some((now, why));
+        }
+    }
+
+    /// `true` if the hello is the peer's.
+    fn on_hello(&mut self, hello: &Hello, now: Instant) -> bool {
+        if hello.session == self.settings.session || self.taking_over || self.ended {
+            return false;
+        }
+        if hello.role == Role::Master && self.role == Role::Master {
+            self.meet_master(hello.term, hello.session, now);
+            self.say_hello_soon();
+            return false;
+        }
+        if let Some(why) = self.mismatch(hello) {
+            self.refuse_peer(hello, why, now);
+            return false;
+        }
+        if hello.role == Role::Master && hello.term < self.term {
+            return false;
+        }
+        let old = self.handshake.peer();
+        match self.handshake.on_hello(hello) {
+            Greeting::Known => {}
+            Greeting::Answer(words) => self.reply = Some(words),
+            Greeting::Adopt(connection, words) => {
+                if self.role == Role::Spare && self.holds_image && old != Some(hello.session) {
+                    // Its memory is gone with its last life, and this node has it.
+                    self.take_over("restart", now);
+                    return false;
+                }
+                self.reply = words;
+                if self.role == Role::Spare {
+                    self.term = self.term.max(hello.term);
+                    // While this node was lost to its master, that went on alone: what is held here is old.
+                    self.holds_image = false;
+                }
+                if self.peer.is_some() {
+                    self.part(None);
+                }
+                self.channel.open(connection, hello.datagram_len_max.into());
+                self.transfers.begin_epoch();
+                let detector = Detector::new(self.settings.heartbeat, self.settings.deadline, now);
+                self.peer = Some(Peer {
+                    session: hello.session,
+                    detector,
+                });
+                self.note(Notice::Paired);
+            }
+        }
+        self.peer
+            .as_ref()
+            .is_some_and(|peer| peer.session == hello.session)
+    }
+
+    /// Lets the other know who speaks here, but no faster than the heart beats: it may do the same.
+    fn say_hello_soon(&mut self) {
+        self.hello_at = self.hello_at.min(self.hello_said_at + self.settings.heartbeat);
+    }
+
+    /// Why this node cannot be in a pair with the other.
+    fn mismatch(&self, hello: &Hello) -> Option<String> {
+        if hello.build != self.settings.build {
+            let mut why = String::from("builds differ: this node's is ");
+            hex(&self.settings.build, &mut why);
+            why.push_str(", the other's ");
+            hex(&hello.build, &mut why);
+            return Some(why);
+        }
+        if hello.application != self.settings.application {
+            let (own, other) = (self.settings.application, hello.application);
+            return Some(format!(
+                "applications differ: this node's is {own:#x}, the other's {other:#x}"
+            ));
+        }
+        (hello.role == self.role).then(|| format!("both nodes are {}s", self.role))
+    }
+
+    fn refuse_peer(&mut self, hello: &Hello, why: String, now: Instant) {
+        self.say_hello_soon();
+        if self.refused_session == Some(hello.session) {
+            return;
+        }
+        self.refused_session = Some(hello.session);
+        // Two spares may be a master that is still to come; another build will not change.
+        if self.role == Role::Spare && hello.role == Role::Master {
+            self.end_at = Some((now + self.settings.heartbeat * FAREWELL_BEATS, why.clone()));
+        }
+        self.note(Notice::Refused { what: "peer", why });
+    }
+
+    /// Looks at the clock. To be called when everything that has arrived was handed in.
+    pub fn on_time(&mut self, now: Instant) {
+        if self.ended {
+            return;
+        }
+        self.pace.on_time(now);
+        if let Some((at, _)) = &self.end_at
+            && now >= *at
+            && let Some((_, why)) = self.end_at.take()
+        {
+            self.ended = true;
+            return self.note(Notice::End { why });
+        }
+        let verdict = self.peer.as_mut().and_then(|peer| peer.detector.verdict(now));
+        let Some(silent) = verdict else { return };
+        match self.role {
+            Role::Master => self.part(Some(silent)),
+            Role::Spare if self.holds_image => self.take_over("heartbeat", now),
+            Role::Spare => {
+                self.ended = true;
+                let why = format!(
+                    "the master fell silent for {} ms before this spare held a whole checkpoint: there is nothing to take over",
+                    silent.as_millis()
+                );
+                self.note(Notice::End { why });
+            }
+        }
+    }
+
+    /// A master's spare is gone.
+    fn part(&mut self, silent: Option<Duration>) {
+        self.peer = None;
+        self.transfers.begin_epoch();
+        if silent.is_some() {
+            self.handshake.part();
+        }
+        if self.role == Role::Master {
+            self.holds_image = false;
+            self.note(Notice::SpareLost(silent));
+        }
+    }
+
+    fn take_over(&mut self, cause: &'static str, now: Instant) {
+        let last_heard = self.peer.take().map_or(now, |peer| peer.detector.last_heard());
+        self.handshake.part();
+        self.role = Role::Master;
+        self.term = self.term.next();
+        self.holds_image = false;
+        self.taking_over = true;
+        self.reply = None;
+        // The old master should hear of the new term at once, if it lives.
+        self.pace = Pace::new(self.settings.heartbeat, now);
+        self.pace.on_time(now);
+        self.note(Notice::TakeOver { cause, last_heard });
+    }
+
+    /// The takeover has read everything that had arrived: a new spare may come.
+    pub fn finish_takeover(&mut self) {
+        self.taking_over = false;
+    }
+
+    // ------------------------------------------------------------------------------------- what goes out
+
+    /// Writes the heartbeat that is due on `network` into `into`, if one is, and returns its length. To be asked before
+    /// [`transmit`](Pair::transmit): signs of life come first.
+    ///
+    /// # Panics
+    /// If `into` is shorter than a datagram on the cluster link.
+    pub fn beat(&mut self, network: Network, into: &mut [u8]) -> Option<usize> {
+        if self.role == Role::Spare && self.peer.is_none() {
+            return None;
+        }
+        let counter = self.pace.take(network)?;
+        let (session, role, term) = (self.settings.session, self.role, self.term);
+        Some(
+            Datagram::Heartbeat(Heartbeat {
+                session,
+                role,
+                term,
+                counter,
+            })
+            .emit(into),
+        )
+    }
+
+    /// Writes the next datagram for the cluster link into `into` and returns its length.
+    ///
+    /// # Panics
+    /// If `into` is shorter than a datagram on the cluster link.
+    pub fn transmit(&mut self, now: Instant, into: &mut [u8]) -> Option<usize> {
+        let alone = self.peer.is_none() && !self.taking_over && now >= self.hello_at;
+        if alone {
+            self.hello_at = now + self.hello_interval();
+            self.hello_said_at = now;
+        }
+        if let Some(words) = self
+            .reply
+            .take()
+            .or_else(|| alone.then(|| self.handshake.words()))
+        {
+            let hello = Hello {
+                session: self.settings.session,
+                role: self.role,
+                term: self.term,
+                paired: words.paired,
+                datagram_len_max: u16::try_from(self.settings.datagram_len_max).unwrap_or(u16::MAX),
+                challenge: words.challenge,
+                answer: words.answer,
+                application: self.settings.application,
+                build: self.settings.build,
+            };
+            return Some(Datagram::Hello(hello).emit(into));
+        }
+        self.peer.as_ref()?;
+        self.tell_forsaken();
+        self.channel.transmit(now, into)
+    }
+
+    fn hello_interval(&self) -> Duration {
+        match self.end_at {
+            Some(_) => self.settings.heartbeat,
+            None => self.settings.heartbeat * HELLO_BEATS,
+        }
+    }
+
+    /// When [`on_time`](Pair::on_time) and [`transmit`](Pair::transmit) have something to do, if nothing happens before.
+    pub fn poll_at(&self) -> Instant {
+        let end_at = self.end_at.as_ref().map(|(at, _)| *at);
+        let peer_at = match &self.peer {
+            Some(peer) => self
+                .channel
+                .poll_at()
+                .into_iter()
+                .chain([peer.detector.poll_at()])
+                .min(),
+            None => (!self.taking_over).then_some(self.hello_at),
+        };
+        end_at
+            .into_iter()
+            .chain(peer_at)
+            .fold(self.pace.poll_at(), Instant::min)
+    }
+
+    // ------------------------------------------------------------------------------------- the spare's stream
+
+    /// Swaps the next message of the stream with the buffer, and says to which pairing it belongs; what was begun in an
+    /// earlier one is lost. For the spare, also during the takeover: the old master's last.
+    pub fn take_message(&mut self, buffer: &mut MessageBuffer) -> Option<Epoch> {
+        let reads = self.role == Role::Spare || self.taking_over;
+        (reads && self.channel.take(buffer)).then(|| self.transfers.epoch())
+    }
+
+    /// A buffer for [`take_message`](Pair::take_message).
+    pub fn message_buffer(&self) -> MessageBuffer {
+        self.channel.message_buffer()
+    }
+
+    /// Messages that wait to be taken.
+    pub fn readable(&self) -> usize {
+        self.channel.readable()
+    }
+
+    /// Whether an acknowledgement waits to be sent: reading may have made room that the peer waits for.
+    pub fn ack_due(&self) -> bool {
+        self.peer.is_some() && self.channel.ack_due()
+    }
+
+    /// The spare answers its master; `false` if there is no room now. Without a master nothing is said, and nobody misses it.
+    pub fn answer(&mut self, message: &Message<'_>) -> bool {
+        if self.role != Role::Spare || self.peer.is_none() {
+            return true;
+        }
+        let len = message.emit(&mut self.buffer.space()[..self.channel.message_len_max()]);
+        self.buffer.set_len(len);
+        self.channel.queue(&mut self.buffer)
+    }
+
+    /// The spare holds a whole checkpoint of this pairing: from here on it can take over.
+    pub fn hold_image(&mut self, epoch: Epoch) {
+        self.holds_image |= self.role == Role::Spare && epoch == self.transfers.epoch();
+    }
+
+    /// Whether the pair's spare holds a whole checkpoint, as far as this node knows.
+    pub fn holds_image(&self) -> bool {
+        self.holds_image
+    }
+}
+
+fn hex(bytes: &[u8], into: &mut String) {
+    for byte in bytes {
+        write!(into, "{byte:02x}").expect("writing to a string does not fail");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,545 @@
+//! The service stack: TCP for an application that is one loop, all of it in checkpointable memory.
+//!
+//! The stack is smoltcp's, with its sockets, buffers, clock and queue of outgoing frames in a class of its own, so that a
+//! checkpoint holds it as it stands between two calls. It does no I/O: frames and `now` go in, frames go out through the
+//! [`CommitQueue`].
+//!
+//! ```text
+//! root SERVICE ──> Service ┬─ Interface (addresses, ARP table)
+//!  (class SERVICE_CLASS)   ├─ SocketSet ──> storage ──> receive and send buffers
+//!                          ├─ entries: one a socket: what the application knows of it
+//!                          ├─ ready ring: entries with news
+//!                          └─ CommitQueue ──> ring of frames
+//! ```
+//!
+//! Nothing in there points outside, and no call takes a pointer in. An application's loop is
+//!
+//! ```text
+//! loop {
+//!     poll; for each event { recv, work, send }; checkpoint if something changed; sleep until poll_at or a signal
+//! }
+//! ```
+//!
+//! smoltcp has no backlog: a SYN needs a socket in LISTEN. So one socket per listener is kept there, and when a SYN has taken
+//! it, another takes its place before the next frame is looked at. smoltcp also gives a segment to the first socket
+//! that accepts it; a repeated SYN must therefore not find the listener while its connection is open, or there would be two.
+//!
+//! Deliberately absent: a second thread in one stack (its lock is the node's), connections that survive a takeover (they are
+//! reset until output is withheld), fragments, IPv6, UDP for applications.
+
+mod config;
+mod device;
+mod entry;
+mod listen;
+mod probe;
+mod takeover;
+
+use core::fmt;
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use allocator_api2::alloc::Allocator;
+use allocator_api2::boxed::Box;
+use allocator_api2::vec::Vec;
+use hs_core::platform::Instant;
+use smoltcp::iface::{Interface, PollIngressSingleResult, PollResult, SocketSet, SocketStorage};
+use smoltcp::socket::tcp;
+use smoltcp::time::Instant as StackInstant;
+use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr, Ipv4Cidr};
+
+pub use self::config::ServiceConfig;
+use self::device::QueueDevice;
+pub use self::entry::{ConnectionId, Event, News};
+use self::entry::{Entry, Phase};
+use self::listen::Listener;
+pub use self::listen::{LISTENERS_MAX, ListenError};
+use self::probe::Syn;
+use crate::commit::CommitQueue;
+
+const MAGIC: u64 = u64::from_le_bytes(*b"HsServ01");
+
+/// Why a service stack could not be made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ServiceError {
+    /// Its class has no memory left.
+    OutOfMemory,
+}
+
+impl fmt::Display for ServiceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not enough checkpointable memory for the service stack's sockets")
+    }
+}
+
+/// Why nothing was received or sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ConnectionError {
+    /// The peer has closed its half and all of it was read (receiving), or this side has closed its own (sending).
+    Finished,
+    /// The connection was reset, timed out or closed: the handle is of no more use.
+    Gone,
+}
+
+impl fmt::Display for ConnectionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ConnectionError::Finished => "this half of the connection is closed",
+            ConnectionError::Gone => "the connection is gone",
+        })
+    }
+}
+
+/// How many of something there were since the stack was made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// Connections that were opened.
+    pub opened: u64,
+    /// SYNs refused because all sockets were in use.
+    pub refused: u64,
+    /// SYNs ignored because the backlog was full.
+    pub ignored: u64,
+    /// Received frames that had to be dropped because the commit queue was full.
+    pub dropped: u64,
+}
+
+/// The service stack.
+pub struct Service {
+    magic: u64,
+    /// The stack's time is the machine's plus this.
+    clock_offset_us: i64,
+    /// The stack's newest time.
+    clock_us: i64,
+    config: ServiceConfig,
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    entries: &'static mut [Entry],
+    listeners: [Option<Listener>; LISTENERS_MAX],
+    ready: &'static mut [u16],
+    ready_first: usize,
+    ready_len: usize,
+    queue: CommitQueue,
+    counters: Counters,
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service")
+            .field("config", &self.config)
+            .field("counters", &self.counters)
+            .finish_non_exhaustive()
+    }
+}
+
+fn leak<T, A: Allocator + Clone + 'static>(
+    len: usize,
+    allocator: &A,
+    mut make: impl FnMut(usize) -> Result<T, ServiceError>,
+) -> Result<&'static mut [T], ServiceError> {
+    let mut items = Vec::new_in(allocator.clone());
+    items
+        .try_reserve_exact(len)
+        .map_err(|_| ServiceError::OutOfMemory)?;
+    for index in 0..len {
+        items.push(make(index)?);
+    }
+    Ok(Box::leak(items.into_boxed_slice()))
+}
+
+impl Service {
+    /// Makes a stack, with everything that it will ever need, in `allocator`'s memory, and never gives it back.
+    ///
+    /// # Errors
+    /// The memory does not suffice: see [`ServiceConfig::memory_bytes`].
+    pub fn create<A: Allocator + Clone + 'static>(
+        allocator: &A,
+        config: &ServiceConfig,
+        mac: [u8; 6],
+        seed: u64,
+        now: Instant,
+    ) -> Result<&'static mut Self, ServiceError> {
+        let slots = config.slots();
+        let bytes = |len| leak(len, allocator, |_| Ok(0u8));
+        let mut queue = CommitQueue::new(bytes(config.queue_len)?);
+        let clock_us = now.as_micros() as i64;
+
+        let mut interface_config =
+            smoltcp::iface::Config::new(HardwareAddress::Ethernet(EthernetAddress(mac)));
+        interface_config.random_seed = seed;
+        let mut device = QueueDevice {
+            received: None,
+            queue: &mut queue,
+            frame_len_max: config.frame_len_max,
+        };
+        let mut interface =
+            Interface::new(interface_config, &mut device, StackInstant::from_micros(clock_us));
+        let cidr = IpCidr::Ipv4(Ipv4Cidr::new(config.network.address, config.network.prefix_len));
+        interface.update_ip_addrs(|addresses| {
+            addresses.push(cidr).expect("an interface holds one address");
+        });
+
+        let mut sockets = SocketSet::new(leak(slots, allocator, |_| Ok(SocketStorage::EMPTY))?);
+        let entries = leak(slots, allocator, |_| {
+            let receive = tcp::SocketBuffer::new(bytes(config.receive_len)?);
+            let send = tcp::SocketBuffer::new(bytes(config.send_len)?);
+            let mut socket = tcp::Socket::new(receive, send);
+            socket.set_nagle_enabled(false);
+            socket.set_ack_delay(None);
+            socket.set_keep_alive(Some(config.keep_alive.into()));
+            socket.set_timeout(Some(config.timeout.into()));
+            Ok(Entry::new(sockets.add(socket)))
+        })?;
+        let service = Self {
+            magic: MAGIC,
+            clock_offset_us: 0,
+            clock_us,
+            config: config.clone(),
+            interface,
+            sockets,
+            entries,
+            listeners: [None; LISTENERS_MAX],
+            ready: leak(slots, allocator, |_| Ok(0))?,
+            ready_first: 0,
+            ready_len: 0,
+            queue,
+            counters: Counters::default(),
+        };
+        Box::try_new_in(service, allocator.clone())
+            .map(Box::leak)
+            .map_err(|_| ServiceError::OutOfMemory)
+    }
+
+    /// Whether what lies here is a stack of this build.
+    pub(crate) fn is_valid(&self) -> bool {
+        self.magic == MAGIC
+    }
+
+    /// The settings that it was made with.
+    pub fn config(&self) -> &ServiceConfig {
+        &self.config
+    }
+
+    /// Counters since the stack was made, on whatever machine.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// The queue of outgoing frames.
+    pub fn queue(&mut self) -> &mut CommitQueue {
+        &mut self.queue
+    }
+
+    fn stack_time(&mut self, now: Instant) -> StackInstant {
+        self.clock_us = self
+            .clock_us
+            .max((now.as_micros() as i64).saturating_add(self.clock_offset_us));
+        StackInstant::from_micros(self.clock_us)
+    }
+
+    /// Whether a frame can be taken in: its answer must find room in the queue.
+    pub fn can_ingest(&self) -> bool {
+        self.queue.has_room(self.config.frame_len_max)
+    }
+
+    /// Takes in a received frame. [`refresh`](Service::refresh) after the last one makes the events.
+    pub fn ingest(&mut self, now: Instant, frame: &[u8]) {
+        if !self.can_ingest() {
+            self.counters.dropped += 1;
+            return;
+        }
+        let now = self.stack_time(now);
+        match Syn::parse(frame) {
+            None => self.ingest_segment(now, frame),
+            Some(syn) => self.ingest_syn(now, frame, &syn),
+        }
+    }
+
+    fn ingest_segment(&mut self, now: StackInstant, frame: &[u8]) {
+        let frame_len_max = self.config.frame_len_max;
+        let mut device = QueueDevice {
+            received: Some(frame),
+            queue: &mut self.queue,
+            frame_len_max,
+        };
+        let result = self
+            .interface
+            .poll_ingress_single(now, &mut device, &mut self.sockets);
+        debug_assert!(
+            result != PollIngressSingleResult::None,
+            "there was room and a frame"
+        );
+    }
+
+    /// Lets the stack put what it has to say into the queue, as far as there is room.
+    pub fn egress(&mut self, now: Instant) {
+        let now = self.stack_time(now);
+        self.interface.poll_maintenance(now);
+        let frame_len_max = self.config.frame_len_max;
+        loop {
+            let queued = self.queue.tail();
+            let mut device = QueueDevice {
+                received: None,
+                queue: &mut self.queue,
+                frame_len_max,
+            };
+            let result = self.interface.poll_egress(now, &mut device, &mut self.sockets);
+            // The queue bounds this: each round adds a frame or is the last.
+            if result == PollResult::None || self.queue.tail() == queued {
+                return;
+            }
+        }
+    }
+
+    /// Looks at all connections: makes events of what has changed, ends what has taken too long.
+    pub fn refresh(&mut self, now: Instant) {
+        let now_us = self.stack_time(now).total_micros();
+        for slot in 0..self.entries.len() {
+            self.refresh_entry(slot, now_us);
+        }
+        self.arm();
+    }
+
+    fn refresh_entry(&mut self, slot: usize, now_us: i64) {
+        let entry = &mut self.entries[slot];
+        if matches!(entry.phase, Phase::Free | Phase::Listening) {
+            return;
+        }
+        let socket = self.sockets.get_mut::<tcp::Socket>(entry.handle);
+        let gone = socket.state() == tcp::State::Closed;
+        // A socket that still has a reset to send is not free yet.
+        let silent = gone && socket.remote_endpoint().is_none();
+        match entry.phase {
+            Phase::Free | Phase::Listening => {}
+            Phase::HalfOpen { until_us } => match socket.state() {
+                tcp::State::SynReceived if now_us < until_us => {}
+                tcp::State::SynReceived => {
+                    socket.abort();
+                    entry.phase = Phase::Closing { until_us };
+                }
+                // Reset by its client: smoltcp listens with it again.
+                tcp::State::Listen => {
+                    socket.close();
+                    entry.phase = Phase::Free;
+                }
+                tcp::State::Closed if silent => entry.phase = Phase::Free,
+                tcp::State::Closed => entry.phase = Phase::Closing { until_us },
+                _ => {
+                    entry.phase = Phase::Open;
+                    entry.news.opened = true;
+                    self.counters.opened += 1;
+                }
+            },
+            Phase::Open => {}
+            Phase::Closing { until_us } => {
+                // Nobody reads it, but the peer's end of stream lies behind it.
+                while socket.can_recv() && socket.recv(|bytes| (bytes.len(), ())).is_ok() {}
+                if silent {
+                    entry.phase = Phase::Free;
+                } else if !gone && now_us >= until_us && socket.state() != tcp::State::TimeWait {
+                    socket.abort();
+                }
+            }
+            Phase::Gone => {
+                if silent && !entry.news.closed {
+                    entry.phase = Phase::Free;
+                }
+            }
+        }
+        if entry.phase == Phase::Open {
+            let unread = socket.recv_queue();
+            let finished = !socket.may_recv();
+            entry.news.readable |= unread > entry.unread || (finished && !entry.finished);
+            (entry.unread, entry.finished) = (unread, finished);
+            if entry.wants_room && socket.send_capacity() - socket.send_queue() >= socket.send_capacity() / 2
+            {
+                entry.wants_room = false;
+                entry.news.writable = true;
+            }
+            if gone {
+                entry.phase = Phase::Gone;
+                entry.news.closed = true;
+            }
+        }
+        self.mark_ready(slot);
+    }
+
+    fn mark_ready(&mut self, slot: usize) {
+        let entry = &mut self.entries[slot];
+        if entry.news.any() && !entry.in_ready {
+            entry.in_ready = true;
+            let at = (self.ready_first + self.ready_len) % self.ready.len();
+            self.ready[at] = slot as u16;
+            self.ready_len += 1;
+        }
+    }
+
+    /// The next connection that has news, with all of its news. A connection whose news is `closed` is forgotten by this.
+    pub fn next_event(&mut self) -> Option<Event> {
+        while self.ready_len > 0 {
+            let slot = self.ready[self.ready_first];
+            self.ready_first = (self.ready_first + 1) % self.ready.len();
+            self.ready_len -= 1;
+            let entry = &mut self.entries[usize::from(slot)];
+            entry.in_ready = false;
+            let news = core::mem::take(&mut entry.news);
+            // The application may have left the connection meanwhile.
+            if news.any() {
+                return Some(Event {
+                    connection: entry.id(slot),
+                    news,
+                });
+            }
+        }
+        None
+    }
+
+    /// The connections that are open, as far as the application has not closed them.
+    pub fn connections(&self) -> impl Iterator<Item = ConnectionId> {
+        let open = self
+            .entries
+            .iter()
+            .enumerate()
+            .filter(|(_, entry)| entry.phase == Phase::Open);
+        open.map(|(slot, entry)| entry.id(slot as u16))
+    }
+
+    fn open_entry(
+        &mut self,
+        connection: ConnectionId,
+    ) -> Result<(&mut Entry, &mut tcp::Socket<'static>), ConnectionError> {
+        let entry = self
+            .entries
+            .get_mut(usize::from(connection.slot))
+            .ok_or(ConnectionError::Gone)?;
+        if entry.phase != Phase::Open || entry.id(connection.slot) != connection {
+            return Err(ConnectionError::Gone);
+        }
+        let socket = self.sockets.get_mut::<tcp::Socket>(entry.handle);
+        Ok((entry, socket))
+    }
+
+    /// Whether the connection is still there.
+    pub fn is_open(&mut self, connection: ConnectionId) -> bool {
+        self.open_entry(connection)
+            .is_ok_and(|(_, socket)| socket.state() != tcp::State::Closed)
+    }
+
+    /// The client's address, while the connection is there.
+    pub fn peer(&mut self, connection: ConnectionId) -> Option<SocketAddr> {
+        let (_, socket) = self.open_entry(connection).ok()?;
+        let end = socket.remote_endpoint()?;
+        let IpAddress::Ipv4(address) = end.addr;
+        Some(SocketAddr::new(IpAddr::V4(address), end.port))
+    }
+
+    /// Copies received bytes into `into` and returns how many; 0 if there are none now.
+    ///
+    /// # Errors
+    /// The peer has finished, or the connection is gone: see [`ConnectionError`].
+    pub fn recv(&mut self, connection: ConnectionId, into: &mut [u8]) -> Result<usize, ConnectionError> {
+        let (entry, socket) = self.open_entry(connection)?;
+        let result = match socket.recv_slice(into) {
+            Ok(received) => Ok(received),
+            Err(tcp::RecvError::Finished) => Err(ConnectionError::Finished),
+            Err(tcp::RecvError::InvalidState) if socket.state() == tcp::State::Closed => {
+                Err(ConnectionError::Gone)
+            }
+            Err(tcp::RecvError::InvalidState) => Err(ConnectionError::Finished),
+        };
+        entry.unread = socket.recv_queue();
+        result
+    }
+
+    /// Received bytes that wait to be read.
+    pub fn recv_queue(&mut self, connection: ConnectionId) -> usize {
+        self.open_entry(connection)
+            .map_or(0, |(_, socket)| socket.recv_queue())
+    }
+
+    /// Queues bytes to be sent and returns how many found room. If it was not all, an event says when there is room again.
+    ///
+    /// # Errors
+    /// This side has closed, or the connection is gone: see [`ConnectionError`].
+    pub fn send(&mut self, connection: ConnectionId, bytes: &[u8]) -> Result<usize, ConnectionError> {
+        let (entry, socket) = self.open_entry(connection)?;
+        let mut sent = 0;
+        // The ring's end may split it in two.
+        while sent < bytes.len() {
+            match socket.send_slice(&bytes[sent..]) {
+                Ok(0) => {
+                    entry.wants_room = true;
+                    break;
+                }
+                Ok(count) => sent += count,
+                Err(tcp::SendError::InvalidState) => return Err(ConnectionError::Gone),
+            }
+        }
+        Ok(sent)
+    }
+
+    /// Bytes that [`send`](Service::send) would take now; 0 also says that an event is wanted when there is room again.
+    pub fn send_room(&mut self, connection: ConnectionId) -> usize {
+        let Ok((entry, socket)) = self.open_entry(connection) else {
+            return 0;
+        };
+        let room = if socket.may_send() {
+            socket.send_capacity() - socket.send_queue()
+        } else {
+            0
+        };
+        entry.wants_room |= room == 0;
+        room
+    }
+
+    /// Closes the connection once everything is sent. The application hears no more of it.
+    pub fn close(&mut self, connection: ConnectionId) {
+        let until_us = self.clock_us + self.config.linger_us();
+        if let Ok((entry, socket)) = self.open_entry(connection) {
+            socket.close();
+            entry.leave(until_us);
+        }
+    }
+
+    /// Resets the connection: the client sees an error. The application hears no more of it.
+    pub fn abort(&mut self, connection: ConnectionId) {
+        let until_us = self.clock_us;
+        if let Ok((entry, socket)) = self.open_entry(connection) {
+            socket.abort();
+            entry.leave(until_us);
+        }
+    }
+
+    /// When [`egress`](Service::egress) and [`refresh`](Service::refresh) have something to do, if no frame arrives.
+    /// A moment that is past means now.
+    pub fn poll_at(&mut self, now: Instant) -> Option<Instant> {
+        if self.ready_len > 0 {
+            return Some(now);
+        }
+        let stack_now = self.stack_time(now);
+        // Without room for a frame there is nothing to do until some are sent, and the card says when.
+        let sockets_at = match self.can_ingest() {
+            true => self
+                .interface
+                .poll_at(stack_now, &self.sockets)
+                .map(|at| at.total_micros()),
+            false => None,
+        };
+        let entries_at = self.entries.iter().filter_map(|entry| match entry.phase {
+            Phase::HalfOpen { until_us } => Some(until_us),
+            Phase::Closing { until_us } => {
+                let socket = self.sockets.get::<tcp::Socket>(entry.handle);
+                let ends_itself = matches!(socket.state(), tcp::State::TimeWait | tcp::State::Closed);
+                (!ends_itself).then_some(until_us)
+            }
+            _ => None,
+        });
+        let at_us = entries_at.chain(sockets_at).min()?;
+        Some(Instant::from_micros(at_us.saturating_sub(self.clock_offset_us).max(0) as u64).max(now))
+    }
+
+    /// The service's address.
+    pub fn address(&self) -> Ipv4Addr {
+        self.config.network.address
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,61 @@
+//! The stack's device: one frame in, and out into the commit queue alone.
+
+use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::time::Instant;
+
+use crate::commit::CommitQueue;
+
+/// A device for one call into the stack. When the queue has no room for a frame of full length, it neither gives the
+/// received frame nor takes one.
+pub(super) struct QueueDevice<'a> {
+    pub(super) received: Option<&'a [u8]>,
+    pub(super) queue: &'a mut CommitQueue,
+    pub(super) frame_len_max: usize,
+}
+
+impl Device for QueueDevice<'_> {
+    type RxToken<'a>
+        = Received<'a>
+    where
+        Self: 'a;
+    type TxToken<'a>
+        = Append<'a>
+    where
+        Self: 'a;
+
+    fn receive(&mut self, _: Instant) -> Option<(Received<'_>, Append<'_>)> {
+        if !self.queue.has_room(self.frame_len_max) {
+            return None;
+        }
+        Some((Received(self.received.take()?), Append(self.queue)))
+    }
+
+    fn transmit(&mut self, _: Instant) -> Option<Append<'_>> {
+        self.queue
+            .has_room(self.frame_len_max)
+            .then_some(Append(self.queue))
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ethernet;
+        capabilities.max_transmission_unit = self.frame_len_max;
+        capabilities
+    }
+}
+
+pub(super) struct Received<'a>(&'a [u8]);
+
+impl RxToken for Received<'_> {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, with: F) -> R {
+        with(self.0)
+    }
+}
+
+pub(super) struct Append<'a>(&'a mut CommitQueue);
+
+impl TxToken for Append<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, with: F) -> R {
+        self.0.push(len, with)
+    }
+}

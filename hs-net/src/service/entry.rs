@@ -1,0 +1,136 @@
+//! What the stack keeps of a socket beside smoltcp, and what the application is told of it.
+
+use smoltcp::iface::SocketHandle;
+use smoltcp::wire::EthernetAddress;
+
+use super::probe::End;
+
+/// Names a connection for as long as the application knows it; never used again for another one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ConnectionId {
+    pub(super) slot: u16,
+    pub(super) generation: u32,
+}
+
+impl ConnectionId {
+    /// Which of the stack's sockets it has: below [`ServiceConfig::connections_max`](super::ServiceConfig) plus
+    /// [`LISTENERS_MAX`](super::LISTENERS_MAX), so that it can be an index.
+    pub fn slot(self) -> usize {
+        usize::from(self.slot)
+    }
+}
+
+/// A connection has news.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Event {
+    /// Which connection.
+    pub connection: ConnectionId,
+    /// What has happened since the last event for it; several things, perhaps.
+    pub news: News,
+}
+
+/// What has happened to a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct News {
+    /// It is new.
+    pub opened: bool,
+    /// Bytes have arrived, or the peer has closed its half: read until nothing is left.
+    pub readable: bool,
+    /// There is room again after a [`send`](super::Service::send) that did not find enough: half of the buffer at least.
+    pub writable: bool,
+    /// It is gone: reset, timed out, or closed by both.
+    pub closed: bool,
+}
+
+impl News {
+    pub(super) fn any(self) -> bool {
+        self.opened || self.readable || self.writable || self.closed
+    }
+}
+
+/// The life of an entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    /// For anybody.
+    Free,
+    /// Its socket is a listener's.
+    Listening,
+    /// A SYN was answered.
+    HalfOpen {
+        /// Until this moment of the stack's clock it must be complete.
+        until_us: i64,
+    },
+    /// The application's.
+    Open,
+    /// Ended, and the application is still to be told.
+    Gone,
+    /// The application has left it; the socket winds down.
+    Closing {
+        /// At this moment of the stack's clock it is reset.
+        until_us: i64,
+    },
+}
+
+/// What the stack keeps of a socket.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) handle: SocketHandle,
+    generation: u32,
+    pub(super) phase: Phase,
+    /// The listener's port.
+    pub(super) port: u16,
+    /// The client, and where its frames come from.
+    pub(super) peer: Option<(EthernetAddress, End)>,
+    pub(super) news: News,
+    pub(super) in_ready: bool,
+    /// Bytes in the receive buffer, and whether the peer had finished, when the application was last told.
+    pub(super) unread: usize,
+    pub(super) finished: bool,
+    pub(super) wants_room: bool,
+}
+
+impl Entry {
+    pub(super) fn new(handle: SocketHandle) -> Self {
+        Self {
+            handle,
+            generation: 0,
+            phase: Phase::Free,
+            port: 0,
+            peer: None,
+            news: News::default(),
+            in_ready: false,
+            unread: 0,
+            finished: false,
+            wants_room: false,
+        }
+    }
+
+    pub(super) fn id(&self, slot: u16) -> ConnectionId {
+        ConnectionId {
+            slot,
+            generation: self.generation,
+        }
+    }
+
+    /// Takes up a new life in `phase`.
+    pub(super) fn begin(&mut self, phase: Phase) {
+        self.generation = self.generation.wrapping_add(1);
+        self.phase = phase;
+        self.news = News::default();
+        (self.unread, self.finished, self.wants_room) = (0, false, false);
+        self.peer = None;
+    }
+
+    /// The application is done with it.
+    pub(super) fn leave(&mut self, until_us: i64) {
+        self.phase = Phase::Closing { until_us };
+        self.news = News::default();
+    }
+
+    /// Whether it counts against the backlog of `port`: the application does not know it yet.
+    pub(super) fn is_in_backlog(&self, port: u16) -> bool {
+        let unknown =
+            matches!(self.phase, Phase::HalfOpen { .. }) || (self.phase == Phase::Open && self.news.opened);
+        unknown && self.port == port
+    }
+}
