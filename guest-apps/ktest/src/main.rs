@@ -55,6 +55,7 @@ const TESTS: &[(&str, fn(&Context) -> Verdict)] = &[
     ("threads-priority", threads::priority),
     ("threads-end", threads::end),
     ("cptfork-model", model::cptfork_against_model),
+    ("cptfork-model-can-fail", model::planted_bugs_are_found),
     ("cptfork-out-of-frames", checkpoints::out_of_frames),
     ("cptfork-too-many", checkpoints::too_many_children),
     ("cptfork-stray-child", checkpoints::stray_child),

@@ -89,6 +89,16 @@ struct Run<'a> {
     dirty: BTreeSet<usize>,
     children: Vec<(Arc<Child>, Arc<Expected>)>,
     forks: usize,
+    bug: Option<Bug>,
+}
+
+/// What is done behind the model's back, to show that it would be found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Bug {
+    /// Memory changes.
+    UnseenWrite,
+    /// A page counts as clean although it was written to.
+    CleanPage,
 }
 
 /// The window's bytes at `address`.
@@ -104,8 +114,14 @@ impl Run<'_> {
         // SAFETY: a mapped page of the window, used by this test alone. Volatile, because the page's frame
         // may change under the write.
         unsafe { bytes(self.addresses[index] + offset).write_volatile(value) };
-        self.contents[index][offset] = value;
-        self.dirty.insert(index);
+        match self.bug {
+            Some(Bug::UnseenWrite) if self.random.once_in(50) => {}
+            Some(Bug::CleanPage) if self.random.once_in(50) => self.contents[index][offset] = value,
+            _ => {
+                self.contents[index][offset] = value;
+                self.dirty.insert(index);
+            }
+        }
     }
 
     fn dirty_ranges(&self) -> Vec<PageRange> {
@@ -242,6 +258,19 @@ impl Run<'_> {
 
 /// The test. Its seed repeats it.
 pub(crate) fn cptfork_against_model(context: &Context) -> Verdict {
+    run_once(context, None)
+}
+
+/// The checker can fail: a write, or a dirty page, that the model does not know of is found.
+pub(crate) fn planted_bugs_are_found(context: &Context) -> Verdict {
+    for bug in [Bug::UnseenWrite, Bug::CleanPage] {
+        let found = run_once(context, Some(bug));
+        check!(found.is_err(), "{bug:?} was not found");
+    }
+    Ok("".into())
+}
+
+fn run_once(context: &Context, bug: Option<Bug>) -> Verdict {
     let memory: &dyn CheckpointMemory = context.guest;
     let ranges: Vec<PageRange> = RANGES
         .iter()
@@ -263,8 +292,13 @@ pub(crate) fn cptfork_against_model(context: &Context) -> Verdict {
         addresses,
         children: Vec::new(),
         forks: 0,
+        bug,
     };
     let result = run.run();
+    // A run that failed may have left children behind.
+    while !run.children.is_empty() {
+        let _ = run.end_child(0);
+    }
     let forks = run.forks;
     memory
         .cptctl(Cptctl::PurgeAll)
