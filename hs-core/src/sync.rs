@@ -3,6 +3,7 @@
 //! Nothing here is made for checkpointable memory: a lock there would be restored as it was, held or not.
 
 use core::sync::atomic::{AtomicU32, Ordering};
+use core::time::Duration;
 
 use spin::Once;
 
@@ -31,6 +32,50 @@ pub type Mutex<T> = lock_api::Mutex<crate::raw::SleepingLock, T>;
 
 /// Proof that a [`Mutex`] is held.
 pub type MutexGuard<'a, T> = lock_api::MutexGuard<'a, crate::raw::SleepingLock, T>;
+
+/// A condition variable: sleep until what a [`Mutex`] guards has changed.
+#[derive(Debug, Default)]
+pub struct Condvar {
+    notified: AtomicU32,
+}
+
+impl Condvar {
+    /// A condition variable that nobody waits on.
+    pub const fn new() -> Self {
+        Self { notified: AtomicU32::new(0) }
+    }
+
+    /// Lets go of the lock, sleeps until notified or `deadline`, takes the lock again. A notification after the lock was
+    /// let go is not lost. May return early: look at the condition again.
+    pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>, deadline: Option<Instant>) {
+        let seen = self.notified.load(Ordering::SeqCst);
+        MutexGuard::unlocked(guard, || machine().wait(&self.notified, seen, deadline));
+    }
+
+    /// Wakes one thread that waits.
+    pub fn notify_one(&self) {
+        self.notify(1);
+    }
+
+    /// Wakes every thread that waits.
+    pub fn notify_all(&self) {
+        self.notify(usize::MAX);
+    }
+
+    fn notify(&self, count: usize) {
+        self.notified.fetch_add(1, Ordering::SeqCst);
+        machine().wake(&self.notified, count);
+    }
+}
+
+/// Sleeps for `duration`.
+pub fn sleep(duration: Duration) {
+    let deadline = machine().now() + duration;
+    let nobody = AtomicU32::new(0);
+    while machine().now() < deadline {
+        machine().wait(&nobody, 0, Some(deadline));
+    }
+}
 
 /// A counter of events to sleep on. Raising it is cheap and may happen in an interrupt handler, if the
 /// machine's `wake` may.

@@ -54,6 +54,7 @@ const TESTS: &[(&str, fn(&Context) -> Verdict)] = &[
     ("threads-sleep", threads::sleep),
     ("threads-priority", threads::priority),
     ("threads-end", threads::end),
+    ("threads-condvar-join", threads::condvar_and_join),
     ("cptfork-model", model::cptfork_against_model),
     ("cptfork-model-can-fail", model::planted_bugs_are_found),
     ("cptfork-out-of-frames", checkpoints::out_of_frames),

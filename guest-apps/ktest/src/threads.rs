@@ -1,13 +1,16 @@
 //! Threads: preemption, SSE state, sleeping and waking, priorities, the end.
 
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
 
 use hs_core::platform::{Machine, Priority};
-use hs_core::sync::{Mutex, Signal};
+use hs_core::sync::{Condvar, Mutex, Signal};
+use kernel::thread;
 
 use crate::{Context, Verdict, check};
 
@@ -166,14 +169,10 @@ pub(crate) fn wait_and_wake(context: &Context) -> Verdict {
 
 /// A sleep ends neither early nor never.
 pub(crate) fn sleep(context: &Context) -> Verdict {
-    let word = AtomicU32::new(0);
     let mut late_max = Duration::ZERO;
     for millis in [0, 1, 2, 5, 20, 50] {
         let start = context.guest.now();
-        let deadline = start + Duration::from_millis(millis);
-        while context.guest.now() < deadline {
-            context.guest.wait(&word, 0, Some(deadline));
-        }
+        hs_core::sync::sleep(Duration::from_millis(millis));
         let slept = context.guest.now() - start;
         check!(
             slept >= Duration::from_millis(millis),
@@ -284,4 +283,71 @@ pub(crate) fn end(context: &Context) -> Verdict {
         "{} frames kept for tables and the last stack",
         before.saturating_sub(after)
     ))
+}
+
+/// Producers and consumers through a bounded queue under a mutex and two condition variables; every thread is joined.
+pub(crate) fn condvar_and_join(_: &Context) -> Verdict {
+    const ITEMS: u64 = 3_000;
+    const ROOM: usize = 4;
+    struct Shared {
+        queue: Mutex<VecDeque<u64>>,
+        filled: Condvar,
+        emptied: Condvar,
+        sum: AtomicU64,
+    }
+    let shared = Arc::new(Shared {
+        queue: Mutex::new(VecDeque::new()),
+        filled: Condvar::new(),
+        emptied: Condvar::new(),
+        sum: AtomicU64::new(0),
+    });
+    let mut handles = Vec::new();
+    for producer in 0..2 {
+        let shared = Arc::clone(&shared);
+        let body = move || {
+            for item in 0..ITEMS {
+                let mut queue = shared.queue.lock();
+                while queue.len() >= ROOM {
+                    shared.emptied.wait(&mut queue, None);
+                }
+                queue.push_back(item * 2 + producer);
+                shared.filled.notify_one();
+            }
+        };
+        handles.push(thread::spawn(
+            "producer",
+            Priority::Normal,
+            thread::STACK_LEN,
+            Box::new(body),
+        ));
+    }
+    for _ in 0..2 {
+        let shared = Arc::clone(&shared);
+        let body = move || {
+            for _ in 0..ITEMS {
+                let mut queue = shared.queue.lock();
+                let item = loop {
+                    match queue.pop_front() {
+                        Some(item) => break item,
+                        None => shared.filled.wait(&mut queue, None),
+                    }
+                };
+                shared.sum.fetch_add(item, Ordering::Relaxed);
+                shared.emptied.notify_one();
+            }
+        };
+        handles.push(thread::spawn(
+            "consumer",
+            Priority::Normal,
+            thread::STACK_LEN,
+            Box::new(body),
+        ));
+    }
+    for handle in handles {
+        handle.map_err(|error| format!("spawn: {error}"))?.join();
+    }
+    let expected: u64 = (0..2 * ITEMS).sum();
+    let sum = shared.sum.load(Ordering::Relaxed);
+    check!(sum == expected, "the items add up to {sum} instead of {expected}");
+    Ok(format!("{} items", 2 * ITEMS))
 }

@@ -61,7 +61,7 @@ pub fn init(ncon: usize) -> Result<(), SpawnError> {
             STACK_LEN,
             Box::new(move || serve(slot)),
         )?;
-        *SLOTS[slot].stack_top.lock() = thread::stack_top(thread);
+        *SLOTS[slot].stack_top.lock() = thread::stack_top(thread.id());
         POOL.fetch_add(1, Ordering::Relaxed);
     }
     Ok(())

@@ -11,6 +11,7 @@
 mod scheduler;
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use hs_core::platform::{Instant, Priority, SpawnError};
@@ -98,6 +99,26 @@ extern "C" fn idle() -> ! {
     }
 }
 
+/// A thread that was started: its number, and the means to wait for its end. Dropped, the thread goes on alone.
+pub struct JoinHandle {
+    id: ThreadId,
+    ended: Arc<AtomicU32>,
+}
+
+impl JoinHandle {
+    /// Which thread it is.
+    pub fn id(&self) -> ThreadId {
+        self.id
+    }
+
+    /// Sleeps until the thread has ended.
+    pub fn join(self) {
+        while self.ended.load(Ordering::SeqCst) == 0 {
+            wait(&self.ended, 0, None);
+        }
+    }
+}
+
 /// Starts a thread that runs `body` and ends.
 ///
 /// # Errors
@@ -107,9 +128,16 @@ pub fn spawn(
     priority: Priority,
     stack_len: usize,
     body: Box<dyn FnOnce() + Send>,
-) -> Result<ThreadId, SpawnError> {
+) -> Result<JoinHandle, SpawnError> {
     reap();
     let stack = Stack::new(stack_len).ok_or(SpawnError::OutOfMemory)?;
+    let ended = Arc::new(AtomicU32::new(0));
+    let told = Arc::clone(&ended);
+    let body: Box<dyn FnOnce() + Send> = Box::new(move || {
+        body();
+        told.store(1, Ordering::SeqCst);
+        wake(&told, usize::MAX);
+    });
     let body = Box::into_raw(Box::new(body));
     let frame = first_frame(&stack, run as *const () as u64, body as u64);
     let thread = Thread::new(name, priority, Some(stack), frame);
@@ -121,7 +149,7 @@ pub fn spawn(
         }
         added
     };
-    added.map_err(|thread| {
+    added.map(|id| JoinHandle { id, ended }).map_err(|thread| {
         drop(thread);
         // SAFETY: no thread will run it.
         drop(unsafe { Box::from_raw(body) });
