@@ -63,7 +63,12 @@ pub(crate) fn settle(choice: Choice, machine: &Machine, image: &Path) -> Result<
             Err(error.context("--accel kvm does not work on this host; --accel tcg does"))
         }
         (_, Err(error)) => {
-            eprintln!("accel: tcg, because kvm does not work on this host: {error:#}");
+            let why = format!("{error:#}");
+            let why: Vec<&str> = why.lines().map(str::trim).take(2).collect();
+            eprintln!(
+                "accel: tcg, because kvm does not work on this host: {}",
+                why.join(": ")
+            );
             Ok(Accelerator::Tcg)
         }
     }

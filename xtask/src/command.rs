@@ -7,6 +7,9 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+/// This very program, also when a build has put another in its file's place meanwhile.
+pub(crate) const OURSELVES: &str = "/proc/self/exe";
+
 /// The directory of the whole project.
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -46,10 +49,20 @@ pub(crate) fn words(command: &Command) -> String {
             format!("{}={}", name.to_string_lossy(), quoted(OsStr::new(&*value)))
         })
     });
+    set.chain([bare_words(command)]).collect::<Vec<_>>().join(" ")
+}
+
+/// `command` without its environment: enough to name one that was shown before.
+pub(crate) fn bare_words(command: &Command) -> String {
     let program = Path::new(command.get_program());
-    let program = program.file_name().unwrap_or(program.as_os_str());
-    set.chain(std::iter::once(quoted(program)))
-        .chain(command.get_args().map(quoted))
+    let program = match program.file_name() {
+        _ if program == Path::new(OURSELVES) => OsStr::new("xtask"),
+        Some(name) => name,
+        None => program.as_os_str(),
+    };
+    std::iter::once(program)
+        .chain(command.get_args())
+        .map(quoted)
         .collect::<Vec<_>>()
         .join(" ")
 }
@@ -81,9 +94,9 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     show(command);
     let status = command
         .status()
-        .with_context(|| format!("cannot start {}", words(command)))?;
+        .with_context(|| format!("cannot start {}", bare_words(command)))?;
     if !status.success() {
-        bail!("{} failed: {status}", words(command));
+        bail!("{} failed: {status}", bare_words(command));
     }
     Ok(())
 }
@@ -96,11 +109,11 @@ pub(crate) fn read(command: &mut Command) -> Result<String> {
     let output = command
         .stdin(Stdio::null())
         .output()
-        .with_context(|| format!("cannot start {}", words(command)))?;
+        .with_context(|| format!("cannot start {}", bare_words(command)))?;
     if !output.status.success() {
         bail!(
             "{} failed: {}\n{}",
-            words(command),
+            bare_words(command),
             output.status,
             String::from_utf8_lossy(&output.stderr).trim()
         );

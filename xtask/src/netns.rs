@@ -25,13 +25,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::io::{FdFlags, fcntl_setfd};
-use rustix::process::{PidfdFlags, Signal};
+use rustix::process::{PidfdFlags, Resource, Rlimit, Signal, setrlimit};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::command::{command, show};
+use crate::command::{OURSELVES, command, show};
 use crate::profile::Plan;
 use crate::{handover, run_pair, test};
 
@@ -57,8 +57,7 @@ pub(crate) fn run(task: &Task, files: &[BorrowedFd<'_>]) -> Result<ExitCode> {
     let settings = tcgetattr(&terminal).ok();
     // Before the fork: no signal may find us without a handler once there is something to end.
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
-    // Not the file's name: a build may put another program there meanwhile.
-    let mut child = Command::new("/proc/self/exe")
+    let mut child = Command::new(OURSELVES)
         .args(["enter", &std::process::id().to_string()])
         .stdin(theirs)
         .spawn()
@@ -101,7 +100,7 @@ pub(crate) fn enter(parent: u32) -> Result<ExitCode> {
         bail!("started by hand, or the starting process is gone");
     }
     // Survives the exec, so that the inside is this very program even if its file was replaced meanwhile.
-    let program = File::open("/proc/self/exe")?;
+    let program = File::open(OURSELVES)?;
     fcntl_setfd(&program, FdFlags::empty())?;
     let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&program));
     let mut unshare = command("unshare");
@@ -124,6 +123,14 @@ pub(crate) fn enter(parent: u32) -> Result<ExitCode> {
 /// # Errors
 /// It was started by hand, or the task failed.
 pub(crate) fn inside() -> Result<ExitCode> {
+    // A QEMU that aborts must not leave a core file behind.
+    setrlimit(
+        Resource::Core,
+        Rlimit {
+            current: Some(0),
+            maximum: Some(0),
+        },
+    )?;
     let channel = std::io::stdin().as_fd().try_clone_to_owned()?;
     let (task, files) = handover::receive::<Task>(&channel).context("`inside` is not for people")?;
     match task {

@@ -261,7 +261,10 @@ fn command_for(machine: &Machine, recipe: &Recipe) -> Command {
             ),
         ]);
     }
+    // The image again as a module: its symbols, which name what a backtrace lists, are not part of what is loaded.
     qemu.arg("-kernel")
+        .arg(&recipe.image)
+        .arg("-initrd")
         .arg(&recipe.image)
         .args(["-append", &recipe.command_line]);
     qemu

@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::accel::Choice;
-use crate::command::cargo;
+use crate::command::{OURSELVES, cargo};
 use crate::guest_build::{self, GUESTS, Variant};
 use crate::host::{self, Purpose};
 use crate::netns::{self, Task};
@@ -120,6 +120,11 @@ const STEPS: &[Step] = &[
         name: "ktest",
         shows: "the kernel's tests in a guest",
         body: Body::Inside(240),
+    },
+    Step {
+        name: "ktest-reports",
+        shows: "a dying guest says of what, by name",
+        body: Body::Inside(120),
     },
     Step {
         name: "pair-takeover",
@@ -261,7 +266,7 @@ fn inside_command(name: &str, accel: Choice) -> Command {
         Choice::Tcg => "tcg",
         Choice::Kvm => "kvm",
     };
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = Command::new(OURSELVES);
     command.args(["test-inside", name, "--accel", accel]);
     command
 }
@@ -281,7 +286,7 @@ fn settle_accelerator(runner: &mut Runner) -> Result<()> {
 
 fn format(runner: &mut Runner) -> Result<()> {
     let mut command = cargo();
-    command.args(["fmt", "--all", "--check"]);
+    command.args(["fmt", "--all", "--check", "--", "--color", "never"]);
     runner.run(command, QUARTER).map(drop)
 }
 

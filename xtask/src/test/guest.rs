@@ -1,9 +1,10 @@
-//! The kernel's own tests, in a guest that is alone.
+//! Guests that are alone: the kernel's own tests, and the reports of guests that die.
 
+use std::process::ExitStatus;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use hs_core::event::Event;
 use hs_core::platform::Exit;
 
@@ -12,15 +13,22 @@ use crate::events::Line;
 use crate::guest_build::{self, Variant};
 use crate::qemu::{Guest, Recipe, Sign, exit_code, in_words};
 
-/// How long all of them may take together.
-const LIMIT: Duration = Duration::from_secs(200);
+/// How long all tests of a guest may take together.
+const TESTS_LIMIT: Duration = Duration::from_secs(200);
+/// How long a guest may take that only boots and dies.
+const BOOT_LIMIT: Duration = Duration::from_secs(20);
 
-/// Boots `ktest`. It passes if every test passed *and* the guest says that these were all *and* it exits with success.
-pub(super) fn ktest(ground: &Ground) -> Result<String> {
+/// Boots `ktest` with this command line, hands each event to `hear`, and returns how it ended and what it logged last.
+fn boot(
+    ground: &Ground,
+    command_line: &str,
+    limit: Duration,
+    mut hear: impl FnMut(Event),
+) -> Result<(ExitStatus, String)> {
     let recipe = Recipe {
         name: "ktest".into(),
         image: guest_build::image("ktest", Variant::Usual),
-        command_line: "hs.seed=1 hs.log=info".into(),
+        command_line: command_line.into(),
         memory_mib: ground.machine.memory_mib,
         accelerator: ground.accelerator,
         cards: Vec::new(),
@@ -29,24 +37,78 @@ pub(super) fn ktest(ground: &Ground) -> Result<String> {
     let (sender, signs) = mpsc::channel();
     let guest = Guest::start(&ground.machine, &recipe, sender, |sign| sign)?;
     let begun = Instant::now();
-    let mut verdict = Verdict::default();
     loop {
-        let left = LIMIT.saturating_sub(begun.elapsed());
-        match signs.recv_timeout(left) {
-            Ok(Sign::Line(Line::Event(event), _)) => verdict.hear(&event),
+        match signs.recv_timeout(limit.saturating_sub(begun.elapsed())) {
+            Ok(Sign::Line(Line::Event(event), _)) => hear(event),
             Ok(Sign::Line(Line::Garbled(line), _)) => bail!("the guest said what is no event: {line:?}"),
-            Ok(Sign::Ended(status)) => {
-                return verdict.judge(status.code()).map_err(|why| {
-                    why.context(format!("the guest {}\n{}", in_words(status), guest.tail.text()))
-                });
-            }
+            Ok(Sign::Ended(status)) => return Ok((status, guest.tail.text())),
             Err(_) => bail!(
-                "the tests took longer than {} s\n{}",
-                LIMIT.as_secs(),
+                "the guest took longer than {} s\n{}",
+                limit.as_secs(),
                 guest.tail.text()
             ),
         }
     }
+}
+
+/// It passes if every test passed *and* the guest says that these were all *and* it exits with success.
+pub(super) fn ktest(ground: &Ground) -> Result<String> {
+    let mut verdict = Verdict::default();
+    let (status, log) = boot(ground, "hs.seed=1 hs.log=info -- seed=1", TESTS_LIMIT, |event| {
+        verdict.hear(&event)
+    })?;
+    verdict
+        .judge(status.code())
+        .with_context(|| format!("the guest {}\n{log}", in_words(status)))
+}
+
+/// A guest that dies says of what, with the names of the functions that led there, and exits with its own status.
+pub(super) fn reports(ground: &Ground) -> Result<String> {
+    for (how, exit, of) in [
+        ("panic", Exit::Panic, "a deliberate panic"),
+        ("null", Exit::Exception, "null pointer"),
+        ("stack", Exit::Exception, "stack"),
+        ("undefined", Exit::Exception, "invalid opcode"),
+    ] {
+        let mut last_words = String::new();
+        let hear = |event| {
+            if let Event::Exit { why } = event {
+                last_words = why;
+            }
+        };
+        let (status, log) = boot(ground, &format!("hs.log=info -- crash={how}"), BOOT_LIMIT, hear)?;
+        println!("crash={how}: {}\n{log}", in_words(status));
+        ensure!(
+            status.code() == Some(exit_code(exit)),
+            "crash={how} ended with {status}"
+        );
+        ensure!(
+            last_words.contains(of),
+            "crash={how}: its last words do not speak of {of}: {last_words}"
+        );
+        ensure!(
+            log.contains("ktest::"),
+            "crash={how}: the backtrace does not name the culprit:\n{log}"
+        );
+    }
+    let mut refused = String::new();
+    let hear = |event| {
+        if let Event::Refused { what, why } = event
+            && what == "options"
+        {
+            refused = why;
+        }
+    };
+    let (status, _) = boot(ground, "hs.log=info hs.colour=red", BOOT_LIMIT, hear)?;
+    ensure!(
+        status.code() == Some(exit_code(Exit::BadOptions)),
+        "an unknown option ended with {status}"
+    );
+    ensure!(
+        refused.contains("hs.colour"),
+        "the refusal does not name the option: {refused}"
+    );
+    Ok("4 deaths, 1 refusal".into())
 }
 
 /// What was heard of the tests so far.
@@ -54,17 +116,17 @@ pub(super) fn ktest(ground: &Ground) -> Result<String> {
 struct Verdict {
     passed: usize,
     failed: Vec<String>,
-    /// How many the guest says that it ran.
-    announced: Option<String>,
+    /// The guest's own summary, its last words.
+    summary: Option<String>,
 }
 
 impl Verdict {
     fn hear(&mut self, event: &Event) {
         match event {
             Event::Test { name, passed, detail } => {
+                let word = if *passed { "ok" } else { "FAILED" };
                 println!(
-                    "{} {name}{}{detail}",
-                    if *passed { "ok" } else { "FAILED" },
+                    "{word} {name}{}{detail}",
                     if detail.is_empty() { "" } else { ": " }
                 );
                 if *passed {
@@ -73,28 +135,30 @@ impl Verdict {
                     self.failed.push(format!("{name}: {detail}"));
                 }
             }
-            Event::Exit { why } => self.announced = Some(why.clone()),
+            Event::Exit { why } => self.summary = Some(why.clone()),
             _ => {}
         }
     }
 
     fn judge(&self, code: Option<i32>) -> Result<String> {
-        if !self.failed.is_empty() {
-            bail!(
-                "{} of its tests failed: {}",
-                self.failed.len(),
-                self.failed.join("; ")
-            );
-        }
-        if self.passed == 0 {
-            bail!("it ran no test");
-        }
-        if self.announced.is_none() {
-            bail!("it never said that all tests had run");
-        }
-        if code != Some(exit_code(Exit::Success)) {
-            bail!("its tests passed, but not its exit");
-        }
+        ensure!(
+            self.failed.is_empty(),
+            "{} of its tests failed: {}",
+            self.failed.len(),
+            self.failed.join("; ")
+        );
+        ensure!(self.passed > 0, "it ran no test");
+        let all = format!("{} tests, 0 failed", self.passed);
+        ensure!(
+            self.summary.as_ref() == Some(&all),
+            "{} tests passed, but its summary is {:?}",
+            self.passed,
+            self.summary
+        );
+        ensure!(
+            code == Some(exit_code(Exit::Success)),
+            "its tests passed, but not its exit"
+        );
         Ok(format!("{} guest tests", self.passed))
     }
 }
@@ -103,7 +167,7 @@ impl Verdict {
 mod tests {
     use super::*;
 
-    fn judged(events: &[(&str, bool)], ended: bool, code: i32) -> Result<String> {
+    fn judged(events: &[(&str, bool)], summary: &str, code: i32) -> Result<String> {
         let mut verdict = Verdict::default();
         for (name, passed) in events {
             verdict.hear(&Event::Test {
@@ -112,28 +176,25 @@ mod tests {
                 detail: String::new(),
             });
         }
-        if ended {
-            verdict.hear(&Event::Exit {
-                why: "all tests ran".into(),
-            });
-        }
+        verdict.hear(&Event::Exit { why: summary.into() });
         verdict.judge(Some(code))
     }
 
     #[test]
     fn a_guest_passes_only_by_all_signs_together() {
         assert_eq!(
-            judged(&[("a", true), ("b", true)], true, 33).unwrap(),
+            judged(&[("a", true), ("b", true)], "2 tests, 0 failed", 33).unwrap(),
             "2 guest tests"
         );
         assert!(
-            judged(&[("a", true), ("b", false)], true, 33)
+            judged(&[("a", true), ("b", false)], "2 tests, 1 failed", 33)
                 .unwrap_err()
                 .to_string()
                 .contains('b')
         );
-        assert!(judged(&[], true, 33).is_err());
-        assert!(judged(&[("a", true)], false, 33).is_err());
-        assert!(judged(&[("a", true)], true, 41).is_err());
+        assert!(judged(&[], "0 tests, 0 failed", 33).is_err());
+        assert!(judged(&[("a", true)], "2 tests, 0 failed", 33).is_err());
+        assert!(judged(&[("a", true)], "panicked", 33).is_err());
+        assert!(judged(&[("a", true)], "1 tests, 0 failed", 41).is_err());
     }
 }

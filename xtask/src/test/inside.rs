@@ -12,7 +12,7 @@ use hs_core::event::Event;
 
 use super::{Orders, guest, pairs};
 use crate::accel::{self, Accelerator};
-use crate::command::{root, show, words};
+use crate::command::{bare_words, root, show};
 use crate::events::Line;
 use crate::guest_build::{self, Variant};
 use crate::host::PYTHON;
@@ -36,6 +36,7 @@ const TESTS: &[Test] = &[
         Ok(ground.accelerator.name().into())
     }),
     ("ktest", &[("ktest", Variant::Usual)], guest::ktest),
+    ("ktest-reports", &[("ktest", Variant::Usual)], guest::reports),
     ("pair-takeover", &[("kv", Variant::Usual)], pairs::takeover),
     (
         "pair-spare-killed",
@@ -77,7 +78,9 @@ pub(crate) fn inside(orders: &Orders, channel: OwnedFd) -> Result<ExitCode> {
     let (_, images, body) = find(&orders.name)?;
     let plan = Plan::load()?;
     let machine = plan.machine()?;
-    netns::make_network(&plan)?;
+    if orders.name.starts_with("pair-") {
+        netns::make_network(&plan)?;
+    }
     let (app, variant) = images[0];
     let accelerator = accel::settle(orders.accel, &machine, &guest_build::image(app, variant))?;
     let result = body(&Ground {
@@ -156,7 +159,7 @@ pub(super) fn run_beside(
 ) -> Result<String> {
     const LIMIT: Duration = Duration::from_secs(60);
     show(&client);
-    let said = words(&client);
+    let said = bare_words(&client);
     let mut child = client
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::runner::Runner;
-use crate::command::root;
+use crate::command::{OURSELVES, root};
 use crate::host::PYTHON;
 
 /// A started `run-pair`. Dropping it ends it.
@@ -21,7 +21,7 @@ struct Started {
 
 impl Started {
     fn new(arguments: &[&str]) -> Result<Started> {
-        let mut command = Command::new("/proc/self/exe");
+        let mut command = Command::new(OURSELVES);
         command
             .arg("run-pair")
             .args(arguments)
@@ -112,7 +112,7 @@ pub(super) fn as_documented(runner: &mut Runner) -> Result<()> {
     };
     client(runner, "write 5 200")?;
     // And from inside the pair's network, where the service has its own address.
-    let mut inside = Command::new("/proc/self/exe");
+    let mut inside = Command::new(OURSELVES);
     inside.args([
         "client",
         "--pair",
@@ -273,7 +273,7 @@ pub(super) fn refusals(_: &mut Runner) -> Result<()> {
         (["--forward", port.as_str()], port.as_str()),
         (["--app", "nosuch"], "nosuch"),
     ] {
-        let mut command = Command::new("/proc/self/exe");
+        let mut command = Command::new(OURSELVES);
         let output = command
             .arg("run-pair")
             .arg("--headless")

@@ -19,7 +19,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::accel::Choice;
-use crate::command::words;
+use crate::command::{bare_words, words};
 use crate::events;
 
 /// Lines kept of what a command wrote.
@@ -134,14 +134,11 @@ impl Runner {
     /// # Errors
     /// It cannot be started, fails, or takes too long; the message holds the end of what it wrote.
     pub(super) fn run(&mut self, mut command: Command, limit: Duration) -> Result<String> {
+        self.print(&format!("        $ {}", words(&command)));
+        let said = bare_words(&command);
         command
             .env("CARGO_TERM_COLOR", "never")
             .env("CARGO_TERM_PROGRESS_WHEN", "never");
-        let said = words(&command);
-        self.print(&format!(
-            "        $ {}",
-            said.trim_start_matches("CARGO_TERM_COLOR=never CARGO_TERM_PROGRESS_WHEN=never ")
-        ));
         let (output, input) = std::io::pipe()?;
         command
             .stdin(Stdio::null())
