@@ -1,8 +1,8 @@
 //! The devices that a guest has, each behind one small module.
 //!
 //! ```text
-//! 0x3f8 COM1 ── the log, text            serial      PCI bus 0 (ECAM) ─ pci ─ msix ─┐
-//! 0x2f8 COM2 ── events, JSON lines       events          virtio-net ×2 ─ virtio ─ net ── hs_core::platform::Nic
+//! 0x3f8 COM1 ── the log, text            serial      PCI bus 0 ─ pci ─ msix ─ virtio ─┐
+//! 0x2f8 COM2 ── events, JSON lines       events      virtio-net ×2 ─ queue ─ net ── hs_core::platform::Nic
 //! 0x70  CMOS ── wall clock at boot       rtc
 //! 0xf4  isa-debug-exit                   exit
 //! ```
@@ -22,6 +22,7 @@ pub mod msix;
 #[cfg(not(test))]
 pub mod net;
 pub mod pci;
+pub mod queue;
 pub mod rtc;
 #[cfg(not(test))]
 pub mod serial;

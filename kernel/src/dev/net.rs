@@ -1,7 +1,8 @@
 //! virtio-net: the network cards.
 //!
-//! A driver of our own on virtio-drivers' queues, because its `VirtIONetRaw` negotiates EVENT_IDX, with which
-//! a busy queue stops for good after 64 Ki packets, and leaves out the fence that the notify check needs.
+//! A driver of our own on virtio-drivers' queues ([`queue`](super::queue) says what is added to them),
+//! because its `VirtIONetRaw` negotiates EVENT_IDX, which does not work, and leaves out fences that are
+//! needed.
 //!
 //! ```text
 //!   receive queue, 256 buffers with the device           transmit queue, 256 buffers with us
@@ -17,7 +18,7 @@
 //!
 //! Frames are copied in both directions, outside of every kernel lock, since they may go to and come from the
 //! checkpoint window. What the device says is not believed: a completion that names no buffer of ours puts
-//! the card out of use, which the pair sees as silence; a length that cannot be drops the frame.
+//! the queue out of use, which the pair sees as silence; a frame shorter than its header is dropped.
 //!
 //! Deliberately absent: checksum and segmentation offload (the two machines' cards need not offer the same),
 //! multiple queues, link state.
@@ -26,20 +27,18 @@ use alloc::boxed::Box;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::fmt;
-use core::ptr::NonNull;
-use core::sync::atomic::{Ordering, fence};
 
 use bitflags::bitflags;
 use hs_core::event::Event;
-use hs_core::platform::{Exit, Nic, PAGE_LEN, RingFull};
+use hs_core::platform::{Exit, Nic, RingFull};
 use hs_core::sync::Signal;
-use virtio_drivers::queue::VirtQueue;
 use virtio_drivers::transport::pci::PciTransport;
 use virtio_drivers::transport::pci::bus::{Cam, ConfigurationAccess, DeviceFunction, MmioCam, PciRoot};
 use virtio_drivers::transport::{DeviceStatus, DeviceType, Transport};
 
 use super::msix::Msix;
 use super::pci::{self, PciError};
+use super::queue::{Broken, Buffer, QUEUE_LEN, Queue};
 use super::virtio::{DmaHal, Doorbell, Registers};
 use crate::arch::interrupts;
 use crate::mem;
@@ -47,7 +46,6 @@ use crate::sync::IrqMutex;
 
 const QUEUE_RECEIVE: u16 = 0;
 const QUEUE_TRANSMIT: u16 = 1;
-const QUEUE_LEN: usize = 256;
 
 const VIRTIO_HEADER_LEN: usize = 12;
 const ETHERNET_HEADER_LEN: usize = 14;
@@ -65,8 +63,6 @@ const RECLAIM_MAX: usize = 8;
 
 /// The CPU that interrupts go to: the only one.
 const CPU: u8 = 0;
-
-const NO_BUFFER: u16 = u16::MAX;
 
 bitflags! {
     /// What is understood here. EVENT_IDX (bit 29) and INDIRECT_DESC (28) are not.
@@ -132,107 +128,21 @@ impl From<PciError> for NetError {
     }
 }
 
-/// Buffers of one length in DMA memory, one for each place in a queue.
-struct Buffers {
-    first: NonNull<u8>,
-    len_bytes: usize,
-}
+/// A card's address, to be shown.
+struct Mac([u8; 6]);
 
-// SAFETY: a buffer is handed out by index to whoever the queue's state says owns it, see `bytes`.
-unsafe impl Send for Buffers {}
-// SAFETY: as above.
-unsafe impl Sync for Buffers {}
-
-impl Buffers {
-    fn new(frame_len_max: usize) -> Option<Self> {
-        let len_bytes = (VIRTIO_HEADER_LEN + frame_len_max).next_multiple_of(64);
-        let (_, first) = mem::dma_pages((len_bytes * QUEUE_LEN).div_ceil(PAGE_LEN))?;
-        Some(Self { first, len_bytes })
-    }
-
-    /// Buffer `index`.
-    ///
-    /// # Safety
-    /// The caller owns it: neither the device nor another thread does until the caller passes it on.
-    #[allow(
-        clippy::mut_from_ref,
-        reason = "each buffer has one owner, which is not this struct"
-    )]
-    unsafe fn bytes(&self, index: u16) -> &mut [u8] {
-        assert!(usize::from(index) < QUEUE_LEN);
-        // SAFETY: inside the pages; exclusive as the caller promises; zeroed at first, so always initialised.
-        unsafe {
-            let start = self.first.as_ptr().add(usize::from(index) * self.len_bytes);
-            core::slice::from_raw_parts_mut(start, self.len_bytes)
-        }
-    }
-}
-
-/// A queue, and which buffer each descriptor that the device has stands for.
-struct Queue {
-    ring: VirtQueue<DmaHal, QUEUE_LEN>,
-    buffer_of: [u16; QUEUE_LEN],
-    /// The device has broken the rules: nothing of it is looked at any more.
-    broken: bool,
-}
-
-impl Queue {
-    fn new(transport: &mut PciTransport, index: u16) -> Result<Self, virtio_drivers::Error> {
-        let ring = VirtQueue::new(transport, index, false, false)?;
-        Ok(Self {
-            ring,
-            buffer_of: [NO_BUFFER; QUEUE_LEN],
-            broken: false,
-        })
-    }
-
-    /// Notes which buffer `token` stands for.
-    fn added(&mut self, token: Result<u16, virtio_drivers::Error>, buffer: u16) {
-        let token = token.expect("a queue has as many descriptors as there are buffers");
-        self.buffer_of[usize::from(token)] = buffer;
-    }
-
-    /// The descriptor that the device has used next, and its buffer.
-    fn peek(&mut self) -> Option<(u16, u16)> {
-        if self.broken {
-            return None;
-        }
-        let token = self.ring.peek_used()?;
-        let buffer = self
-            .buffer_of
-            .get(usize::from(token))
-            .copied()
-            .filter(|&buffer| buffer != NO_BUFFER);
-        if buffer.is_none() {
-            self.broken = true;
-            log::error!(
-                "virtio-net: the device has used descriptor {token}, which it does not have: it is out of use"
-            );
-        }
-        Some((token, buffer?))
-    }
-
-    /// Looks for completions once more with interrupts allowed: what comes after this look raises one.
-    fn allow_interrupt(&mut self) -> bool {
-        self.ring.set_dev_notify(true);
-        // The flag's store must be visible before the used index is read, or both sides could wait for each
-        // other.
-        fence(Ordering::SeqCst);
-        self.ring.can_pop()
-    }
-
-    /// Whether the device wants to be told of what was added.
-    fn should_ring(&self) -> bool {
-        // As in `allow_interrupt`: virtio-drivers leaves this fence out.
-        fence(Ordering::SeqCst);
-        !self.broken && self.ring.should_notify()
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [first, rest @ ..] = self.0;
+        write!(f, "{first:02x}")?;
+        rest.iter().try_for_each(|byte| write!(f, ":{byte:02x}"))
     }
 }
 
 struct Transmit {
-    queue: Queue,
+    queue: Queue<DmaHal>,
     /// Buffers that we have.
-    free: Vec<u16>,
+    free: Vec<Buffer>,
     /// Something was queued that the device may not have heard of.
     unkicked: bool,
     /// Somebody was told [`RingFull`].
@@ -240,25 +150,15 @@ struct Transmit {
 }
 
 impl Transmit {
-    /// Takes back up to `count` buffers that the device is done with.
-    fn reclaim(&mut self, buffers: &Buffers, count: usize) {
-        for _ in 0..count {
-            let Some((token, buffer)) = self.queue.peek() else {
-                return;
+    /// Takes back some of the buffers that the device is done with.
+    fn reclaim(&mut self) -> Result<(), Broken> {
+        for _ in 0..RECLAIM_MAX {
+            let Some((buffer, _)) = self.queue.take()? else {
+                break;
             };
-            // SAFETY: the buffer that was added with this token; the device has returned it.
-            let popped = unsafe {
-                self.queue
-                    .ring
-                    .pop_used(token, &[&*buffers.bytes(buffer)], &mut [])
-            };
-            if popped.is_err() {
-                self.queue.broken = true;
-                return;
-            }
-            self.queue.buffer_of[usize::from(token)] = NO_BUFFER;
             self.free.push(buffer);
         }
+        Ok(())
     }
 }
 
@@ -266,11 +166,9 @@ impl Transmit {
 pub struct VirtioNet {
     mac: [u8; 6],
     frame_len_max: usize,
-    receive: IrqMutex<Queue>,
-    receive_buffers: Buffers,
+    receive: IrqMutex<Queue<DmaHal>>,
     receive_bell: Doorbell,
     transmit: IrqMutex<Transmit>,
-    transmit_buffers: Buffers,
     transmit_bell: Doorbell,
     signal: IrqMutex<Option<&'static Signal>>,
 }
@@ -308,9 +206,9 @@ fn start_all() -> Result<Vec<&'static dyn Nic>, NetError> {
         let card = VirtioNet::start(function, &mut transport, &registers, &msix, &mut configuration())?;
         // Dropping it would reset the device.
         core::mem::forget(transport);
-        let [a, b, c, d, e, f] = card.mac;
         log::info!(
-            "virtio-net {function}: {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}, frames up to {} bytes",
+            "virtio-net {function}: {}, frames up to {} bytes",
+            Mac(card.mac),
             card.frame_len_max
         );
         cards.push(card as &dyn Nic);
@@ -345,10 +243,16 @@ impl VirtioNet {
             return Err(NetError::Mtu(function, mtu));
         }
         let frame_len_max = usize::from(mtu) + ETHERNET_HEADER_LEN;
-        let no_memory = || NetError::OutOfMemory(function);
-        let receive = Queue::new(transport, QUEUE_RECEIVE).map_err(|_| failed("its receive queue"))?;
-        let queue = Queue::new(transport, QUEUE_TRANSMIT).map_err(|_| failed("its transmit queue"))?;
-        let free = (0..QUEUE_LEN as u16).collect();
+        let buffers = || {
+            Buffer::allocate::<DmaHal>(VIRTIO_HEADER_LEN + frame_len_max)
+                .ok_or(NetError::OutOfMemory(function))
+        };
+        let mut receive = Queue::new(transport, QUEUE_RECEIVE).map_err(|_| failed("its receive queue"))?;
+        let mut transmit = Queue::new(transport, QUEUE_TRANSMIT).map_err(|_| failed("its transmit queue"))?;
+        buffers()?
+            .into_iter()
+            .for_each(|buffer| receive.give_writable(buffer));
+        transmit.forbid_interrupts();
         let bell = |queue| {
             registers
                 .queue_doorbell(queue)
@@ -358,24 +262,18 @@ impl VirtioNet {
             mac,
             frame_len_max,
             receive: IrqMutex::new(receive),
-            receive_buffers: Buffers::new(frame_len_max).ok_or_else(no_memory)?,
             receive_bell: bell(QUEUE_RECEIVE)?,
             transmit: IrqMutex::new(Transmit {
-                queue,
-                free,
+                queue: transmit,
+                free: buffers()?,
                 unkicked: false,
                 full: false,
             }),
-            transmit_buffers: Buffers::new(frame_len_max).ok_or_else(no_memory)?,
             transmit_bell: bell(QUEUE_TRANSMIT)?,
             signal: IrqMutex::new(None),
         }));
         card.connect(registers, msix, configuration)
             .ok_or(NetError::NoVector(function))?;
-        card.transmit.lock().queue.ring.set_dev_notify(false);
-        for buffer in 0..QUEUE_LEN as u16 {
-            card.queue_for_receive(buffer);
-        }
         transport.finish_init();
         card.receive_bell.ring();
         Ok(card)
@@ -398,44 +296,62 @@ impl VirtioNet {
         (registers.set_vector(QUEUE_RECEIVE, 0) && registers.set_vector(QUEUE_TRANSMIT, 1)).then_some(())
     }
 
-    /// Queues a buffer of ours. Returns whether the device wants to be told.
-    fn queue_for_receive(&self, buffer: u16) -> bool {
-        // SAFETY: ours until it is added.
-        let bytes = unsafe { self.receive_buffers.bytes(buffer) };
-        let mut queue = self.receive.lock();
-        // SAFETY: the device owns the buffer from here on; nobody touches it until it has come back.
-        let token = unsafe { queue.ring.add(&[], &mut [bytes]) };
-        queue.added(token, buffer);
-        queue.should_ring()
+    /// The oldest received frame's buffer, and its length with the header.
+    fn take_received(&self) -> Option<(Buffer, usize)> {
+        let taken = {
+            let mut queue = self.receive.lock();
+            match queue.take() {
+                Ok(None) if queue.allow_interrupts() => queue.take(),
+                taken => taken,
+            }
+        };
+        taken.unwrap_or_else(|Broken| {
+            self.report_broken();
+            None
+        })
     }
 
-    fn give_to_device(&self, buffer: u16) {
-        if self.queue_for_receive(buffer) {
+    fn give_back(&self, buffer: Buffer) {
+        let ring = {
+            let mut queue = self.receive.lock();
+            queue.give_writable(buffer);
+            queue.wants_notification()
+        };
+        if ring {
             self.receive_bell.ring();
         }
     }
 
-    /// The oldest received frame: its buffer, which is the caller's from now on, and its length with the
-    /// header.
-    fn take_from_device(&self) -> Option<(u16, usize)> {
-        let mut queue = self.receive.lock();
-        if queue.peek().is_none() && (queue.broken || !queue.allow_interrupt()) {
-            return None;
-        }
-        let (token, buffer) = queue.peek()?;
-        // SAFETY: the buffer that was added with this token; the device has returned it, and we are the only
-        // ones to know.
-        let popped = unsafe {
-            queue
-                .ring
-                .pop_used(token, &[], &mut [self.receive_buffers.bytes(buffer)])
+    /// A transmit buffer to fill.
+    fn take_free(&self) -> Result<Buffer, RingFull> {
+        let taken = {
+            let mut transmit = self.transmit.lock();
+            let mut reclaimed = transmit.reclaim();
+            if transmit.free.is_empty() && transmit.queue.allow_interrupts() {
+                // One interrupt too many may follow. To forbid it would take it from whoever else waits for
+                // room.
+                reclaimed = reclaimed.and(transmit.reclaim());
+            }
+            let buffer = transmit.free.pop();
+            transmit.full |= buffer.is_none();
+            reclaimed.map(|()| buffer)
         };
-        let Ok(len) = popped else {
-            queue.broken = true;
-            return None;
-        };
-        queue.buffer_of[usize::from(token)] = NO_BUFFER;
-        Some((buffer, len as usize))
+        let buffer = taken.unwrap_or_else(|Broken| {
+            self.report_broken();
+            None
+        });
+        buffer.ok_or_else(|| {
+            // Room will come only if the device knows of what fills the ring.
+            self.kick();
+            RingFull
+        })
+    }
+
+    fn report_broken(&self) {
+        log::error!(
+            "virtio-net {} has returned a buffer that it does not have: out of use",
+            Mac(self.mac)
+        );
     }
 
     fn raise(&self) {
@@ -450,7 +366,7 @@ impl VirtioNet {
 fn on_receive(card: usize) {
     // SAFETY: `connect` passed a card that lives for ever.
     let card = unsafe { &*core::ptr::with_exposed_provenance::<VirtioNet>(card) };
-    card.receive.lock().ring.set_dev_notify(false);
+    card.receive.lock().forbid_interrupts();
     card.raise();
 }
 
@@ -460,7 +376,7 @@ fn on_transmit(card: usize) {
     let card = unsafe { &*core::ptr::with_exposed_provenance::<VirtioNet>(card) };
     let waited_for = {
         let mut transmit = card.transmit.lock();
-        transmit.queue.ring.set_dev_notify(false);
+        transmit.queue.forbid_interrupts();
         core::mem::take(&mut transmit.full)
     };
     if waited_for {
@@ -478,19 +394,18 @@ impl Nic for VirtioNet {
     }
 
     fn receive(&self, with: &mut dyn FnMut(&[u8])) -> bool {
+        // As many as the queue can hold of frames that are none.
         for _ in 0..QUEUE_LEN {
-            let Some((buffer, len)) = self.take_from_device() else {
+            let Some((buffer, len)) = self.take_received() else {
                 return false;
             };
-            let ends = VIRTIO_HEADER_LEN + ETHERNET_HEADER_LEN..=VIRTIO_HEADER_LEN + self.frame_len_max;
-            let sound = ends.contains(&len);
+            let sound = len >= VIRTIO_HEADER_LEN + ETHERNET_HEADER_LEN;
             if sound {
-                // SAFETY: taken from the device, and not given back yet.
-                with(unsafe { &self.receive_buffers.bytes(buffer)[VIRTIO_HEADER_LEN..len] });
+                with(&buffer[VIRTIO_HEADER_LEN..len]);
             } else {
-                log::debug!("virtio-net: dropped a frame of {len} bytes with its header");
+                log::debug!("virtio-net: dropped a frame of {len} bytes, the header included");
             }
-            self.give_to_device(buffer);
+            self.give_back(buffer);
             if sound {
                 return true;
             }
@@ -500,23 +415,18 @@ impl Nic for VirtioNet {
 
     fn transmit(&self, frame: &[u8]) -> Result<(), RingFull> {
         if !(ETHERNET_HEADER_LEN..=self.frame_len_max).contains(&frame.len()) {
+            let (len, max) = (frame.len(), self.frame_len_max);
             log::warn!(
-                "virtio-net: a frame of {} bytes was to be sent; the card takes {ETHERNET_HEADER_LEN} to {}",
-                frame.len(),
-                self.frame_len_max
+                "virtio-net: dropped a frame of {len} bytes instead of {ETHERNET_HEADER_LEN} to {max}"
             );
             return Ok(());
         }
-        let buffer = self.take_free()?;
+        let mut buffer = self.take_free()?;
         let len = VIRTIO_HEADER_LEN + frame.len();
-        // SAFETY: not free any more, and not with the device yet: ours alone. The header was zero from the
-        // start.
-        let bytes = unsafe { &mut self.transmit_buffers.bytes(buffer)[..len] };
-        bytes[VIRTIO_HEADER_LEN..].copy_from_slice(frame);
+        // The header was zero from the start.
+        buffer[VIRTIO_HEADER_LEN..len].copy_from_slice(frame);
         let mut transmit = self.transmit.lock();
-        // SAFETY: the device owns the buffer from here on; nobody touches it until it has come back.
-        let token = unsafe { transmit.queue.ring.add(&[bytes], &mut []) };
-        transmit.queue.added(token, buffer);
+        transmit.queue.give_readable(buffer, len);
         transmit.unkicked = true;
         Ok(())
     }
@@ -524,7 +434,7 @@ impl Nic for VirtioNet {
     fn kick(&self) {
         let ring = {
             let mut transmit = self.transmit.lock();
-            core::mem::take(&mut transmit.unkicked) && transmit.queue.should_ring()
+            core::mem::take(&mut transmit.unkicked) && transmit.queue.wants_notification()
         };
         if ring {
             self.transmit_bell.ring();
@@ -535,30 +445,5 @@ impl Nic for VirtioNet {
         *self.signal.lock() = Some(signal);
         // What has come before now had nobody to wake.
         signal.raise();
-    }
-}
-
-impl VirtioNet {
-    /// A transmit buffer to fill.
-    fn take_free(&self) -> Result<u16, RingFull> {
-        {
-            let mut transmit = self.transmit.lock();
-            transmit.reclaim(&self.transmit_buffers, RECLAIM_MAX);
-            if let Some(buffer) = transmit.free.pop() {
-                return Ok(buffer);
-            }
-            if transmit.queue.allow_interrupt() {
-                transmit.reclaim(&self.transmit_buffers, RECLAIM_MAX);
-                if let Some(buffer) = transmit.free.pop() {
-                    // One interrupt too many may follow. To forbid it would take it from whoever else waits
-                    // for room.
-                    return Ok(buffer);
-                }
-            }
-            transmit.full = true;
-        }
-        // Room will come only if the device knows of what fills the ring.
-        self.kick();
-        Err(RingFull)
     }
 }

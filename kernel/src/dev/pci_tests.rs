@@ -202,7 +202,9 @@ proptest! {
     #[test]
     fn places_are_aligned_and_disjoint(
         devices in proptest::collection::vec(
-            (0u32..13, any::<bool>(), proptest::option::of(0u64..64), 0u32..13, proptest::option::of(0u64..64)), 1..20)
+            (0u32..13, any::<bool>(), proptest::option::of(0u64..64), 0u32..13, proptest::option::of(0u64..64)),
+            1..20,
+        )
     ) {
         let mut bus = Bus::new();
         let mut firmware: Vec<Range<u64>> = Vec::new();

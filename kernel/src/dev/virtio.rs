@@ -8,8 +8,8 @@
 //! ```text
 //! capability 0x09   +3 kind: 1 common, 2 notify, 3 ISR, 4 device     +4 BAR     +8 offset     +12 length
 //!                   notify only: +16 multiplier
-//! common (in a BAR) +0x10 config vector   +0x16 queue select   +0x1a queue vector   +0x1e queue notify offset
-//! notify (in a BAR) queue notify offset × multiplier: write the queue's index there
+//! common (in a BAR) +0x10 config vector  +0x16 queue select  +0x1a queue vector  +0x1e notify offset
+//! notify (in a BAR) notify offset × multiplier: write the queue's index there
 //! ```
 
 use virtio_drivers::transport::pci::bus::{ConfigurationAccess, DeviceFunction, PCI_CAP_ID_VNDR, PciRoot};
