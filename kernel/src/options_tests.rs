@@ -33,7 +33,8 @@ fn an_empty_line_is_a_guest_alone() {
 #[test]
 fn a_whole_line() {
     let line = std::format!(
-        "{PAIR} hs.heartbeat-ms=5 hs.deadline-ms=15 hs.ncon=16 hs.seed=18446744073709551615 hs.log=trace -- port=6379 -- x"
+        "{PAIR} hs.heartbeat-ms=5 hs.deadline-ms=15 hs.ncon=16 hs.seed=18446744073709551615 hs.log=trace \
+         -- port=6379 -- x"
     );
     let options = parse(&line).unwrap();
     let pair = options.pair.unwrap();

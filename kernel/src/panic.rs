@@ -34,8 +34,10 @@ use crate::mem::{self, PhysAddress, layout, paging, stacks};
 use crate::symbols::{self, Symbols};
 use crate::{thread, time};
 
-/// Most frames that are shown.
-const FRAMES_MAX: usize = 40;
+/// Most frames that are walked over: as many as a stack holds.
+const FRAMES_MAX: usize = FRAME_LEN_MAX / 16;
+/// Most places that are shown.
+const SHOWN_MAX: usize = 40;
 /// How far apart two frames can be, in bytes: no stack is longer.
 const FRAME_LEN_MAX: usize = 2 << 20;
 /// How much of a stack is looked through for return addresses when the chain has broken, in bytes.
@@ -178,48 +180,81 @@ fn report(out: &mut dyn Write, registers: Option<&TrapFrame>, start: Start) -> f
         Ok(_) => writeln!(out, "  backtrace:")?,
         Err(why) => writeln!(out, "  backtrace (addresses only: {why}):")?,
     }
-    backtrace(out, symbols.ok(), start)
+    Backtrace {
+        out,
+        symbols: symbols.ok(),
+        last: 0,
+        repeated: 0,
+        shown: 0,
+    }
+    .walk(start)
 }
 
-fn backtrace(out: &mut dyn Write, symbols: Option<Symbols<'_>>, start: Start) -> fmt::Result {
-    let mut show = |address: usize, mark: &str| {
-        // A return address may lie behind the end of its function, if that ends in a call that does not
-        // return.
-        match symbols.and_then(|symbols| symbols.lookup(address as u64 - 1)) {
-            Some(place) => writeln!(out, "    {address:#018x} {mark}{place}"),
-            None => writeln!(out, "    {address:#018x} {mark}"),
-        }
-    };
-    if let Some(instruction) = start.instruction {
-        // One more, because `show` takes one off.
-        show(instruction.wrapping_add(1), "")?;
-    }
-    let mut frame = start.frame;
-    let mut stack = start.stack;
-    for _ in 0..FRAMES_MAX {
-        // │ caller's frame pointer │ return address │ …
-        let (Some(above), Some(address)) = (word(frame), word(frame.wrapping_add(8))) else {
-            break;
-        };
-        if frame < stack || !layout::text().contains(&address) {
-            break;
-        }
-        show(address, "")?;
-        stack = frame + 16;
-        if above == 0 {
-            // The first frame of a thread.
+/// Prints places in the code, the same one again and again as a number.
+struct Backtrace<'a> {
+    out: &'a mut dyn Write,
+    symbols: Option<Symbols<'a>>,
+    last: usize,
+    repeated: usize,
+    shown: usize,
+}
+
+impl Backtrace<'_> {
+    /// Shows `address`; `place` is where its function is looked up, for a return address may lie behind the
+    /// end of a function that ends in a call.
+    fn show(&mut self, address: usize, place: usize, mark: &str) -> fmt::Result {
+        if address == self.last {
+            self.repeated += 1;
             return Ok(());
         }
-        if above <= frame || above - frame > FRAME_LEN_MAX {
-            break;
+        self.flush()?;
+        self.last = address;
+        self.shown += 1;
+        match self.symbols.and_then(|symbols| symbols.lookup(place as u64)) {
+            Some(place) => writeln!(self.out, "    {address:#018x} {mark}{place}"),
+            None => writeln!(self.out, "    {address:#018x} {mark}"),
         }
-        frame = above;
     }
-    let words = (stack & !7..).step_by(8).take(SCAN_LEN / 8);
-    let guesses = words.map_while(word).filter(|&address| is_after_call(address));
-    guesses
-        .take(GUESSES_MAX)
-        .try_for_each(|address| show(address, "? "))
+
+    fn flush(&mut self) -> fmt::Result {
+        match core::mem::take(&mut self.repeated) {
+            0 => Ok(()),
+            repeated => writeln!(self.out, "    … {repeated} times more"),
+        }
+    }
+
+    fn walk(&mut self, start: Start) -> fmt::Result {
+        if let Some(instruction) = start.instruction {
+            self.show(instruction, instruction, "")?;
+        }
+        let mut frame = start.frame;
+        let mut stack = start.stack;
+        for _ in 0..FRAMES_MAX {
+            // │ caller's frame pointer │ return address │ …
+            let (Some(above), Some(address)) = (word(frame), word(frame.wrapping_add(8))) else {
+                break;
+            };
+            if frame < stack || !layout::text().contains(&address) {
+                break;
+            }
+            self.show(address, address - 1, "")?;
+            stack = frame + 16;
+            // 0 is above the first frame of a thread.
+            if above == 0 || self.shown == SHOWN_MAX {
+                return self.flush();
+            }
+            if above <= frame || above - frame > FRAME_LEN_MAX {
+                break;
+            }
+            frame = above;
+        }
+        let words = (stack & !7..).step_by(8).take(SCAN_LEN / 8);
+        let guesses = words.map_while(word).filter(|&address| is_after_call(address));
+        guesses
+            .take(GUESSES_MAX)
+            .try_for_each(|address| self.show(address, address - 1, "? "))?;
+        self.flush()
+    }
 }
 
 /// The word at `address`, if it can be read.

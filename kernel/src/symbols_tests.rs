@@ -114,7 +114,10 @@ proptest! {
     }
 
     #[test]
-    fn bytes_never_panic(mut bytes in proptest::collection::vec(any::<u8>(), 64..400), address in any::<u64>()) {
+    fn bytes_never_panic(
+        mut bytes in proptest::collection::vec(any::<u8>(), 64..400),
+        address in any::<u64>(),
+    ) {
         bytes[..6].copy_from_slice(b"\x7fELF\x02\x01");
         if let Ok(symbols) = Symbols::parse(&bytes) {
             let _ = symbols.lookup(address);
