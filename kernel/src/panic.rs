@@ -19,7 +19,7 @@
 use core::fmt::{self, Write};
 use core::ops::Range;
 use core::panic::PanicInfo;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use hs_core::platform::Exit;
 use spin::Once;
@@ -46,7 +46,9 @@ const SCAN_LEN: usize = 4096;
 const GUESSES_MAX: usize = 16;
 
 static IMAGE: Once<&'static [u8]> = Once::new();
-static REPORTING: AtomicBool = AtomicBool::new(false);
+/// Panics and exceptions so far: one within the report of another must not begin a third.
+static PANICS: AtomicU32 = AtomicU32::new(0);
+static TOLD: AtomicBool = AtomicBool::new(false);
 
 /// Notes where the image's own ELF file lies, for the names in a backtrace: `module` are the physical
 /// addresses of the loader's first module, which [`mem::init`] has kept out of the frame allocator's hands.
@@ -130,20 +132,32 @@ impl Start {
 
 fn end(what: &dyn fmt::Display, registers: Option<&TrapFrame>, start: Start, status: Exit) -> ! {
     interrupts::disable();
-    if REPORTING.swap(true, Ordering::Relaxed) {
-        seize(&COM1, |out| {
-            writeln!(out, "\nwhile that was reported: {what}\nthe report is cut short")
-        });
-        exit(status);
+    match PANICS.fetch_add(1, Ordering::Relaxed) {
+        0 => {
+            // What matters most first, in case that the rest does not come to an end.
+            seize(&COM1, |out| writeln!(out, "{what}"));
+            tell(what);
+            seize(&COM1, |out| report(out, registers, start));
+        }
+        1 => {
+            seize(&COM1, |out| {
+                writeln!(out, "\nwhile that was reported: {what}\nthe report is cut short")
+            });
+            tell(&"a panic, and another one while it was reported");
+        }
+        _ => {}
     }
-    // What matters most first, in case that the rest does not come to an end.
-    seize(&COM1, |out| writeln!(out, "{what}"));
-    seize(&COM2, |out| {
-        json::write_exit(out, what)?;
-        out.write_char('\n')
-    });
-    seize(&COM1, |out| report(out, registers, start));
     exit(status)
+}
+
+/// Emits the last event, once.
+fn tell(why: &dyn fmt::Display) {
+    if !TOLD.swap(true, Ordering::Relaxed) {
+        seize(&COM2, |out| {
+            json::write_exit(out, why)?;
+            out.write_char('\n')
+        });
+    }
 }
 
 fn seize(port: &Port, with: impl FnOnce(&mut dyn Write) -> fmt::Result) {
