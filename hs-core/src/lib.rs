@@ -27,6 +27,8 @@ mod histogram;
 pub mod host;
 pub mod image;
 mod library;
+#[cfg(test)]
+mod library_tests;
 pub mod platform;
 pub mod raw;
 pub mod registry;

@@ -42,7 +42,9 @@ pub struct Condvar {
 impl Condvar {
     /// A condition variable that nobody waits on.
     pub const fn new() -> Self {
-        Self { notified: AtomicU32::new(0) }
+        Self {
+            notified: AtomicU32::new(0),
+        }
     }
 
     /// Lets go of the lock, sleeps until notified or `deadline`, takes the lock again. A notification after the lock was

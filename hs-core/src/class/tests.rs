@@ -320,6 +320,35 @@ fn empty_layouts_take_nothing() {
 }
 
 #[test]
+fn no_byte_is_lost_to_cutting() {
+    let session = Session::start(4096);
+    proptest!(ProptestConfig::with_cases(64), |(blocks in prop::collection::vec((1_usize..20_000, any::<bool>()), 1..40))| {
+        session.restart();
+        let class = Class::create(ClassId(1), 1 << 17).unwrap();
+        let mut kept_bytes = 0;
+        let mut freed = Vec::new();
+        for (size, keep) in blocks {
+            let layout = Layout::from_size_align(size, 1).unwrap();
+            let (address, len_bytes) = class.malloc(layout).unwrap();
+            if keep { kept_bytes += len_bytes } else { freed.push((address, layout)) }
+        }
+        freed.into_iter().for_each(|(address, layout)| class.free(address, layout));
+        prop_assert_eq!(class.statistics().block_bytes, kept_bytes);
+        // The smallest blocks fill everything that was cut, skipped, freed or never used.
+        let before = class.statistics();
+        let smallest = Layout::from_size_align(16, 1).unwrap();
+        let left = before.total_bytes - size_of::<ClassHeader>().next_multiple_of(16) - kept_bytes;
+        for _ in 0..left / 16 {
+            class.malloc(smallest).unwrap();
+        }
+        prop_assert_eq!(class.statistics().total_bytes, before.total_bytes);
+        prop_assert_eq!(class.statistics().fresh_bytes, 0);
+        class.malloc(smallest).unwrap();
+        prop_assert_eq!(class.statistics().total_bytes, 2 * before.total_bytes);
+    });
+}
+
+#[test]
 fn exhaustion_is_reported_and_passes() {
     let session = Session::start(1024);
     let class = Class::create(ClassId(1), 1 << 16).unwrap();

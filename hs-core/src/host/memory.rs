@@ -87,6 +87,11 @@ impl HostMemory {
         self.state().frames = frames;
     }
 
+    /// Frames that are left to map and stage.
+    pub fn frames(&self) -> usize {
+        self.state().frames
+    }
+
     /// Allows so many children at once; 4 unless told.
     pub fn set_ncon(&self, ncon: usize) {
         self.state().ncon = ncon;

@@ -120,11 +120,27 @@ impl World {
 
     fn plan(&self, incremental: bool) -> Result<(CheckpointId, Kind), Refusal> {
         match self.planted {
-            Planted::DoesNotWait => {
-                for child in &self.children {
-                    child.doomed.store(false, Ordering::Relaxed);
-                }
-                self.flights.plan(incremental)
+            // As if those had ended, and their pages were dirty again.
+            Planted::DoesNotWait if incremental && self.children.len() < NCON => {
+                let planned = self.flights.plan(incremental);
+                let newest = self.truth.last_key_value().map(|(id, _)| *id);
+                let (Err(Refusal::NoSlot), Some(newest)) = (planned, newest) else {
+                    return planned;
+                };
+                let live = self
+                    .children
+                    .iter()
+                    .filter(|child| !child.doomed.load(Ordering::Relaxed));
+                let bases = live.map(|child| child.id).chain(self.flights.kept());
+                let base = bases
+                    .filter(|id| id.generation == newest.generation)
+                    .max()
+                    .ok_or(Refusal::NoSlot)?;
+                let id = CheckpointId {
+                    increment: newest.increment + 1,
+                    ..newest
+                };
+                Ok((id, Kind::Incremental { base: base.increment }))
             }
             Planted::WrongBase => self.flights.plan(incremental).map(|(id, kind)| match kind {
                 Kind::Incremental { base } => (

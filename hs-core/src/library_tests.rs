@@ -1,0 +1,120 @@
+//! Registries and roots, and what is not taken up.
+
+use alloc::vec::Vec;
+
+use crate::class::{Class, ClassId};
+use crate::host::{HostMemory, Session};
+use crate::library::{AdoptError, LibraryArea, THREADS_MAX, adopt};
+use crate::platform::{CheckpointMemory, Cptctl, PAGE_LEN, PageRange};
+use crate::registry::thread::{ThreadError, deregister, register, workers};
+use crate::roots::{self, RootId};
+
+fn first(_: usize) {}
+
+fn second(argument: usize) {
+    assert_ne!(argument, 0);
+}
+
+#[test]
+fn workers_are_listed_in_the_order_of_their_registration() {
+    let _session = Session::start(64);
+    register(first, 1).unwrap();
+    register(second, 2).unwrap();
+    register(first, 3).unwrap();
+    register(first, 1).unwrap();
+    let arguments = || {
+        workers()
+            .into_iter()
+            .map(|worker| worker.argument())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(arguments(), [1, 2, 3, 1]);
+    assert_eq!(deregister(second, 3), Err(ThreadError::NotRegistered));
+    deregister(first, 1).unwrap();
+    assert_eq!(arguments(), [2, 3, 1]);
+    deregister(first, 1).unwrap();
+    assert_eq!(deregister(first, 1), Err(ThreadError::NotRegistered));
+    assert_eq!(arguments(), [2, 3]);
+    for argument in 2..THREADS_MAX {
+        register(second, argument).unwrap();
+    }
+    assert_eq!(register(second, 5), Err(ThreadError::TooMany));
+}
+
+#[test]
+fn roots_keep_what_they_are_set_to() {
+    let _session = Session::start(64);
+    let ids: Vec<RootId> = (0..=u8::MAX).map_while(RootId::new).collect();
+    assert_eq!(ids.len(), crate::ROOTS_MAX);
+    assert!(ids.iter().all(|id| roots::get(*id).is_none()));
+    for (value, id) in ids.iter().enumerate().step_by(2) {
+        roots::set(*id, value).unwrap();
+    }
+    for (value, id) in ids.iter().enumerate() {
+        assert_eq!(roots::get(*id), (value % 2 == 0).then_some(value));
+    }
+}
+
+/// Overwrites `bytes` at `offset` of the library area, sees what `adopt` says, and takes that back.
+fn adopt_with(memory: &'static HostMemory, offset: usize, bytes: &[u8]) -> Result<(), AdoptError> {
+    let address = memory.window().start() + offset;
+    let before = memory.read(address, bytes.len());
+    memory.write(address, bytes);
+    let result = adopt(memory);
+    memory.write(address, &before);
+    result
+}
+
+#[test]
+fn only_a_sound_state_is_taken_up() {
+    let session = Session::start(64);
+    let memory = session.memory();
+    let class = Class::create(ClassId(5), 0).unwrap();
+    register(first, 1).unwrap();
+    assert_eq!(adopt(memory), Ok(()));
+    let start = memory.window().start();
+    let library_pages = size_of::<LibraryArea>().div_ceil(PAGE_LEN);
+    let header = library_pages * PAGE_LEN;
+
+    assert_eq!(adopt_with(memory, 0, b"H0t"), Err(AdoptError::BadMagic));
+    assert_eq!(
+        adopt_with(memory, 8, &[9]),
+        Err(AdoptError::WrongLayout { found: 9 })
+    );
+    assert_eq!(adopt_with(memory, 16, &[9]), Err(AdoptError::WrongWindow));
+    for (offset, bytes) in [(24, &[1][..]), (32, &[255]), (36, &[255; 2]), (40, &[255])] {
+        let result = adopt_with(memory, offset, bytes);
+        assert!(
+            matches!(result, Err(AdoptError::Damaged(_))),
+            "{offset}: {result:?}"
+        );
+    }
+    // The class's own header.
+    assert!(matches!(
+        adopt_with(memory, header, &[0]),
+        Err(AdoptError::Damaged(_))
+    ));
+    assert!(matches!(
+        adopt_with(memory, header + 8, &[6]),
+        Err(AdoptError::Damaged(_))
+    ));
+    // The worker's address: the first of the table at the end.
+    let threads = size_of::<LibraryArea>() - THREADS_MAX * 16;
+    let result = adopt_with(memory, threads, &[0; 8]);
+    assert_eq!(result, Err(AdoptError::NotCode { worker: 0 }));
+
+    let area = PageRange::new(start + header, 1).unwrap();
+    memory.cptctl(Cptctl::Purge(&[area])).unwrap();
+    assert_eq!(adopt(memory), Err(AdoptError::AreasDiffer(area)));
+    memory.cptctl(Cptctl::Install(&[area])).unwrap();
+    let more = PageRange::new(start + 60 * PAGE_LEN, 2).unwrap();
+    memory.map(more).unwrap();
+    memory.cptctl(Cptctl::Install(&[more])).unwrap();
+    assert_eq!(adopt(memory), Err(AdoptError::AreasDiffer(more)));
+    memory.cptctl(Cptctl::Purge(&[more])).unwrap();
+    assert_eq!(adopt(memory), Ok(()));
+    assert_eq!(Class::find(ClassId(5)), Some(class));
+
+    let other = HostMemory::new(64);
+    assert_eq!(adopt(other), Err(AdoptError::NotMapped));
+}
