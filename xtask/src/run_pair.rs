@@ -189,7 +189,7 @@ pub(crate) fn inside(orders: Orders, files: Vec<OwnedFd>, channel: OwnedFd) -> R
         service,
         console,
         title,
-        killed_at: None,
+        takeover_due: None,
         announced: 0,
     };
     run.console.line(&format!(
@@ -237,8 +237,8 @@ struct Run<'a> {
     service: SocketAddr,
     console: Console,
     title: String,
-    /// When we killed the master, until the takeover is seen.
-    killed_at: Option<Instant>,
+    /// Until when a takeover must come, once the master is dead.
+    takeover_due: Option<Instant>,
     /// How many takeovers were announced.
     announced: usize,
 }
@@ -259,11 +259,9 @@ impl Run<'_> {
                     READY_LIMIT.as_secs()
                 )));
             }
-            if let Some(killed) = self.killed_at
-                && now >= killed + TAKEOVER_LIMIT
-            {
+            if self.takeover_due.is_some_and(|due| now >= due) {
                 return Err(self.pair.failure(&format!(
-                    "no takeover within {} s of the kill",
+                    "no takeover within {} s of the master's death",
                     TAKEOVER_LIMIT.as_secs()
                 )));
             }
@@ -275,14 +273,14 @@ impl Run<'_> {
                         .failure("the master was to be killed, but there is no pair any more"));
                 }
             }
-            if exit_due.is_some_and(|due| now >= due) && self.killed_at.is_none() {
+            if exit_due.is_some_and(|due| now >= due) && self.takeover_due.is_none() {
                 return failed.map_or(Ok(End::Asked), |why| Err(anyhow!(why)));
             }
 
             let limits = [
                 Some(now + self.console.patience()),
                 ready_at.is_none().then_some(started + READY_LIMIT),
-                self.killed_at.map(|killed| killed + TAKEOVER_LIMIT),
+                self.takeover_due,
                 kill_due,
                 exit_due.filter(|due| *due > now),
             ];
@@ -313,13 +311,16 @@ impl Run<'_> {
                     exit_due = self.orders.exit_after.map(|after| now + after);
                 }
                 Happening::Guest(index, Sign::Ended(status)) if self.pair.nodes[*index].killed.is_none() => {
-                    let tail = self.pair.nodes[*index].guest.tail.text();
-                    self.console.line(&format!("the end of its log:\n{tail}"));
                     if ready_at.is_none() {
                         return Err(self.pair.failure("the pair never became ready"));
                     }
                     if self.pair.master().is_none() && self.pair.spare().is_none() {
                         return Err(self.pair.failure("nobody serves any more"));
+                    }
+                    let tail = self.pair.nodes[*index].guest.tail.text();
+                    self.console.line(&format!("the end of its log:\n{tail}"));
+                    if self.pair.master().is_none() {
+                        self.takeover_due.get_or_insert(Instant::now() + TAKEOVER_LIMIT);
                     }
                     // Somebody's SIGKILL is an experiment; anything else is a fault that the run must not hide.
                     if status.code().is_some() {
@@ -345,7 +346,7 @@ impl Run<'_> {
                 "takeover: spare is master after {:.0} ms",
                 takeover.total_ms
             ));
-            self.killed_at = None;
+            self.takeover_due = None;
         }
         self.announced = self.pair.takeovers.len();
     }
@@ -356,7 +357,7 @@ impl Run<'_> {
             return false;
         };
         self.pair.kill(master);
-        self.killed_at = self.pair.nodes[master].killed;
+        self.takeover_due = Some(Instant::now() + TAKEOVER_LIMIT);
         self.console
             .line(&format!("killed {}, the master", self.pair.nodes[master].name));
         true
