@@ -149,7 +149,7 @@ impl Node {
         let config = &setup.pair;
         let settings = PairSettings {
             role: config.role,
-            session: Session(machine.random_u64()),
+            session: Session(machine.random_u64().max(1)),
             seed: machine.random_u64(),
             build: machine.build_id(),
             application: setup.application,

@@ -274,7 +274,8 @@ impl Pair {
 
     /// `true` if the hello is the peer's.
     fn on_hello(&mut self, hello: &Hello, now: Instant) -> bool {
-        if hello.session == self.settings.session || self.taking_over || self.ended {
+        let meant = hello.to.is_none_or(|to| to == self.settings.session);
+        if hello.session == self.settings.session || !meant || self.taking_over || self.ended {
             return false;
         }
         if hello.role == Role::Master && self.role == Role::Master {
@@ -464,6 +465,7 @@ impl Pair {
                 role: self.role,
                 term: self.term,
                 paired: words.paired,
+                to: words.to,
                 datagram_len_max: u16::try_from(self.settings.datagram_len_max).unwrap_or(u16::MAX),
                 challenge: words.challenge,
                 answer: words.answer,

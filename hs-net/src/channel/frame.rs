@@ -12,8 +12,8 @@
 //! and goes on by kind:
 //!
 //! ```text
-//! 1 hello      role u8 | flags u8 (1: paired) | datagram_len_max u16 | term u64 | challenge u64 | answer u64
-//!              | application u64 | build 20 bytes
+//! 1 hello      role u8 | flags u8 (1: paired) | datagram_len_max u16 | term u64 | to u64 | challenge u64
+//!              | answer u64 | application u64 | build 20 bytes
 //! 2 heartbeat  role u8 | term u64 | counter u64
 //! 3 data       sequence u64 | sent_us u32 | message
 //! 4 ack        next u64 | limit u64 | echo_us u32 | words u8 | words * u64
@@ -74,6 +74,11 @@ const HELLO_PAIRED: u8 = 1;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Session(pub u64);
 
+impl Session {
+    /// No boot has this.
+    pub const NOBODY: Session = Session(0);
+}
+
 /// One pairing of two sessions. What belongs to an earlier one is stale.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Connection(pub u64);
@@ -106,6 +111,8 @@ pub struct Hello {
     pub paired: bool,
     /// Longest datagram that the sender can take, in bytes.
     pub datagram_len_max: u16,
+    /// The boot that it is meant for, if it answers one.
+    pub to: Option<Session>,
     /// A random number that the receiver must answer with, to show that its own hello is not an old one.
     pub challenge: u64,
     /// The receiver's newest challenge, or 0.
@@ -332,6 +339,7 @@ impl<'a> Datagram<'a> {
                     paired: flags & HELLO_PAIRED != 0,
                     datagram_len_max,
                     term: Term(reader.u64()?),
+                    to: Some(Session(reader.u64()?)).filter(|to| *to != Session::NOBODY),
                     challenge: reader.u64()?,
                     answer: reader.u64()?,
                     application: reader.u64()?,
@@ -393,7 +401,8 @@ impl<'a> Datagram<'a> {
                 writer.role(hello.role);
                 writer.put(&[if hello.paired { HELLO_PAIRED } else { 0 }]);
                 writer.put(&hello.datagram_len_max.to_le_bytes());
-                for number in [hello.term.0, hello.challenge, hello.answer, hello.application] {
+                let to = hello.to.unwrap_or(Session::NOBODY).0;
+                for number in [hello.term.0, to, hello.challenge, hello.answer, hello.application] {
                     writer.put(&number.to_le_bytes());
                 }
                 writer.put(&hello.build);

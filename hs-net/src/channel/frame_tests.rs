@@ -34,19 +34,21 @@ fn message_of(message: &Message<'_>) -> Vec<u8> {
 /// Datagrams of all kinds, as bytes.
 fn datagram() -> impl Strategy<Value = Vec<u8>> {
     let hello = (
-        any::<[u64; 5]>(),
+        any::<[u64; 6]>(),
         role(),
         any::<bool>(),
         256u16..,
         any::<[u8; 20]>(),
     )
         .prop_map(
-            |([session, term, challenge, answer, application], role, paired, datagram_len_max, build)| {
+            |([session, term, to, challenge, answer, application], role, paired, datagram_len_max, build)| {
                 let (session, term) = (Session(session), Term(term));
+                let to = Some(Session(to)).filter(|to| *to != Session::NOBODY);
                 let hello = Hello {
                     session,
                     role,
                     term,
+                    to,
                     paired,
                     datagram_len_max,
                     challenge,

@@ -3,7 +3,7 @@
 //! Each has a random session number for its boot, and a random challenge for the next connection. Whoever is not paired
 //! says hello again and again; a hello carries the sender's challenge and, as an answer, the newest challenge that it has
 //! heard. A node adopts a peer when a hello answers its current challenge, which no datagram from before can do, and
-//! draws a new challenge then. A restarted peer is therefore recognised as soon as it speaks, and a delayed hello of
+//! draws a new challenge then. An answer names the boot that it is for. A restarted peer is therefore recognised as soon as it speaks, and a delayed hello of
 //! its last life changes nothing.
 //!
 //! ```text
@@ -35,6 +35,8 @@ pub enum Greeting {
 /// The part of a hello that the handshake decides.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Words {
+    /// Whom they answer.
+    pub to: Option<Session>,
     /// The sender's challenge.
     pub challenge: u64,
     /// The receiver's, as far as it was heard.
@@ -86,6 +88,7 @@ impl Handshake {
     /// What to say while nobody is adopted.
     pub fn words(&self) -> Words {
         Words {
+            to: None,
             challenge: self.challenge,
             answer: self.heard,
             paired: false,
@@ -100,6 +103,7 @@ impl Handshake {
             return match hello.paired {
                 true => Greeting::Known,
                 false => Greeting::Answer(Words {
+                    to: Some(hello.session),
                     challenge: paired.own_challenge,
                     answer: paired.challenge,
                     paired: true,
@@ -108,7 +112,10 @@ impl Handshake {
         }
         self.heard = hello.challenge;
         if hello.answer != self.challenge {
-            return Greeting::Answer(self.words());
+            return Greeting::Answer(Words {
+                to: Some(hello.session),
+                ..self.words()
+            });
         }
         let own_challenge = self.challenge;
         self.paired = Some(Paired {
@@ -120,6 +127,7 @@ impl Handshake {
         self.heard = 0;
         let connection = Connection(mix(own_challenge.wrapping_add(hello.challenge)));
         let words = Words {
+            to: Some(hello.session),
             challenge: own_challenge,
             answer: hello.challenge,
             paired: true,
