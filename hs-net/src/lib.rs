@@ -11,7 +11,7 @@
 //!                     └ at a takeover: announce (ARP) ─────────────────────────────┘
 //! ```
 //!
-//! All of it but [`node`] is state machines without I/O: events and `now` go in, actions come out.
+//! All of it but [`mod@node`] is state machines without I/O: events and `now` go in, actions come out.
 //!
 //! Deliberately absent: any `unsafe` outside the module `raw`, any clock or chance of its own.
 #![no_std]

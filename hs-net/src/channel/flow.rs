@@ -14,7 +14,7 @@
 //! ```
 //!
 //! The receiver acknowledges `next`, shows with a bitmap what has arrived beyond it, and allows up to `limit`:
-//! a receiver whose reader is slow stops its sender. A datagram counts as lost when [`REORDER`] later transmissions
+//! a receiver whose reader is slow stops its sender. A datagram counts as lost when three later transmissions
 //! are known to have arrived, or when nothing was heard for the retransmission timeout; that follows the measured round
 //! trip from [`RTO_MIN`] up, because a TCP stack's second would stall the pair for a second.
 //!
