@@ -16,7 +16,7 @@
 //! **Losses.** When an increment is lost, those in flight after it can never be applied: they are *doomed*, cancelled and
 //! lost too. Their pages all count as dirty again, so the next increment holds them all, and its base is the newest one
 //! that is not lost. Until the doomed have ended (and their pages were merged back), no increment can be taken. After the
-//! loss of a full checkpoint, or of the spare, the next is full again.
+//! loss of a full checkpoint or of the spare, or a refusal by the spare, the next is full again.
 //!
 //! Deliberately absent: choosing full or incremental by cost; retrying. The application asks again when a child has ended.
 
@@ -316,7 +316,7 @@ impl Shared {
     /// A child is gone.
     fn ended(&self, id: CheckpointId, outcome: Outcome) {
         let now = machine().now();
-        let doomed = {
+        let (doomed, result) = {
             let mut state = self.state.lock();
             let Some((flight, doomed)) = state.flights.end(id, outcome) else {
                 return;
@@ -325,19 +325,19 @@ impl Shared {
                 Outcome::Kept => Ok(()),
                 Outcome::Lost => Err(flight.loss.unwrap_or(Loss::Unknown)),
             };
-            match result {
-                Ok(()) => {
-                    state.status.acked += 1;
-                    state.status.lag_us =
-                        u64::try_from(now.since(flight.taken_at).as_micros()).unwrap_or(u64::MAX);
-                }
-                Err(loss) => log::warn!("checkpoint {id} was lost: {loss}"),
+            if result.is_ok() {
+                let lag = now.since(flight.taken_at);
+                state.status.acked += 1;
+                state.status.lag_us = u64::try_from(lag.as_micros()).unwrap_or(u64::MAX);
             }
             if flight.awaited {
                 state.results.push((id, result));
             }
-            doomed
+            (doomed, result)
         };
+        if let Err(loss) = result {
+            log::warn!("checkpoint {id} was lost: {loss}");
+        }
         self.cancel(&doomed);
         self.config.ended.raise();
     }

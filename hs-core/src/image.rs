@@ -51,6 +51,8 @@ pub enum Progress {
         /// These are to be acknowledged to the master: all that the window holds now and did not before. It may be
         /// none, if one before is still missing, and others than this one.
         acknowledge: Vec<CheckpointId>,
+        /// These waited for it, and could not be applied when their turn came: forgotten, to be reported as lost.
+        refused: Vec<(CheckpointId, ImageError)>,
     },
 }
 
@@ -218,8 +220,7 @@ impl Image {
             return Ok(Progress::More);
         }
         self.status.taken += 1;
-        self.settle()
-            .map(|acknowledge| Progress::Complete { acknowledge })
+        self.settle(id)
     }
 
     fn take_in(&mut self, index: usize, mut bytes: &[u8]) -> Result<bool, ImageError> {
@@ -280,23 +281,20 @@ impl Image {
         Ok(whole)
     }
 
-    /// Applies what can be applied, oldest first. Returns what is to be acknowledged.
-    fn settle(&mut self) -> Result<Vec<CheckpointId>, ImageError> {
-        let mut acknowledge = Vec::new();
+    /// Applies what can be applied, oldest first, now that `completed` is whole.
+    fn settle(&mut self, completed: CheckpointId) -> Result<Progress, ImageError> {
+        let (mut acknowledge, mut refused) = (Vec::new(), Vec::new());
         while let Some(index) = self.next_settled() {
             let stream = self.streams.swap_remove(index);
             let (id, applied) = (stream.id, self.apply(stream));
             match applied {
                 Ok(()) => acknowledge.push(id),
-                Err(error) if acknowledge.is_empty() => return Err(error),
-                // The master hears of this one when it cancels: what was applied must be acknowledged.
-                Err(error) => {
-                    log::error!("checkpoint {id} could not be applied: {error}");
-                    break;
-                }
+                // Whatever else is ready waited for it: it is the first.
+                Err(error) if id == completed => return Err(error),
+                Err(error) => refused.push((id, error)),
             }
         }
-        Ok(acknowledge)
+        Ok(Progress::Complete { acknowledge, refused })
     }
 
     fn next_settled(&self) -> Option<usize> {

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use super::{CheckpointId, Kind, Loss};
+use super::{CheckpointId, Kind, Loss, PipeError};
 use crate::platform::{Instant, Outcome};
 
 /// Why no checkpoint can be taken now.
@@ -127,7 +127,9 @@ impl Flights {
             // The spare has a later one, and with it all that was in this one.
             Outcome::Lost if self.kept >= Some(id) => {}
             Outcome::Lost => {
-                if id.generation == self.newest.generation && id.increment == 0 {
+                // A spare that refused one may have lost what it had.
+                let refused = flight.loss == Some(Loss::Pipe(PipeError::Refused));
+                if id.generation == self.newest.generation && (id.increment == 0 || refused) {
                     self.full_wanted = true;
                 }
                 doomed = self.doom(|other| other.generation == id.generation && other > id);

@@ -92,6 +92,7 @@ fn acknowledged(ids: &[(u64, u64)]) -> Result<Progress, ImageError> {
     });
     Ok(Progress::Complete {
         acknowledge: ids.collect(),
+        refused: Vec::new(),
     })
 }
 
@@ -297,6 +298,32 @@ fn increments_wait_for_what_they_need_and_a_gap_is_never_applied() {
 }
 
 #[test]
+fn one_that_waited_and_cannot_be_applied_is_reported() {
+    let session = Session::bare(WINDOW_PAGES);
+    let memory = session.memory();
+    let mut image = Image::new(memory, config());
+    let later = header(memory, (1, 1), Kind::Incremental { base: 0 });
+    let more = Sketch {
+        areas: vec![(0, 4), (8, 2), (20, 30)],
+        pages: (20..50).map(|page| (page, 0)).collect(),
+    };
+    assert_eq!(
+        feed(&mut image, &later, &encode(memory, later.clone(), &more)),
+        acknowledged(&[])
+    );
+    memory.set_frames(20);
+    let first = header(memory, (1, 0), Kind::Full);
+    assert_eq!(
+        feed(&mut image, &first, &encode(memory, first.clone(), &full())),
+        Ok(Progress::Complete {
+            acknowledge: [first.id].into(),
+            refused: [(later.id, ImageError::OutOfMemory)].into()
+        })
+    );
+    assert_eq!(contents(memory), full().pages);
+}
+
+#[test]
 fn strangers_are_refused() {
     let session = Session::bare(WINDOW_PAGES);
     let memory = session.memory();
@@ -384,6 +411,20 @@ fn a_newer_masters_full_checkpoint_replaces_the_old_ones() {
     assert_eq!(
         feed(&mut image, &newer, &encode(memory, newer.clone(), &other)),
         acknowledged(&[(1, 0)])
+    );
+    assert_eq!(contents(memory), other.pages);
+    // A third master's increment does not fit onto the second's full one, whatever its numbers.
+    let third = Header {
+        term: Term(7),
+        ..header(memory, (1, 1), Kind::Incremental { base: 0 })
+    };
+    assert_eq!(
+        feed(
+            &mut image,
+            &third,
+            &encode(memory, third.clone(), &sketch(&[(0, 9)]))
+        ),
+        acknowledged(&[])
     );
     assert_eq!(contents(memory), other.pages);
     let late = header(memory, (4, 1), Kind::Incremental { base: 0 });

@@ -100,7 +100,12 @@ impl Reader {
             return self.refuse(id, &format!("{error}"));
         }
         match self.image.feed(id, bytes) {
-            Ok(Progress::Complete { acknowledge }) => self.acknowledge(epoch, &acknowledge),
+            Ok(Progress::Complete { acknowledge, refused }) => {
+                self.acknowledge(epoch, &acknowledge);
+                for (id, error) in refused {
+                    self.refuse(id, &format!("{error}"));
+                }
+            }
             Ok(Progress::More) if last => {
                 self.image.abandon(id);
                 self.refuse(id, "it ends too early");

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::super::flights::{Flights, Refusal};
-use super::super::{CheckpointId, Kind};
+use super::super::{CheckpointId, Kind, Loss, PipeError};
 use super::Dice;
 use crate::platform::{Instant, Outcome};
 
@@ -325,4 +325,52 @@ fn the_model_finds_planted_faults() {
         let found = (0..2000).find(|seed| run(planted, *seed).is_err());
         assert!(found.is_some(), "{planted:?} was not found");
     }
+}
+
+fn id(generation: u64, increment: u64) -> CheckpointId {
+    CheckpointId {
+        generation,
+        increment,
+    }
+}
+
+/// A full checkpoint 1.0 and the increments 1.1 and 1.2 are in flight.
+fn three_in_flight() -> Flights {
+    let mut flights = Flights::new(NCON);
+    flights.spare_joined();
+    for _ in 0..3 {
+        let (id, _) = flights.plan(true).unwrap();
+        flights.begin(id, Arc::default(), Instant::default(), false);
+    }
+    flights
+}
+
+#[test]
+fn a_lost_acknowledgement_is_no_loss_if_a_later_one_arrives() {
+    let mut flights = three_in_flight();
+    flights.end(id(1, 1), Outcome::Kept);
+    let (_, doomed) = flights.end(id(1, 0), Outcome::Lost).unwrap();
+    assert_eq!(doomed, []);
+    assert_eq!(flights.plan(true), Ok((id(1, 3), Kind::Incremental { base: 2 })));
+}
+
+#[test]
+fn the_next_increment_holds_all_since_the_last_that_is_not_lost() {
+    let mut flights = three_in_flight();
+    flights.end(id(1, 0), Outcome::Kept);
+    let (_, doomed) = flights.end(id(1, 1), Outcome::Lost).unwrap();
+    assert_eq!(doomed, [id(1, 2)]);
+    assert_eq!(flights.plan(true), Err(Refusal::NoSlot));
+    assert_eq!(flights.free_slots(), 0);
+    flights.end(id(1, 2), Outcome::Lost);
+    assert_eq!(flights.plan(true), Ok((id(1, 3), Kind::Incremental { base: 0 })));
+}
+
+#[test]
+fn after_a_refusal_the_next_is_full() {
+    let mut flights = three_in_flight();
+    flights.end(id(1, 0), Outcome::Kept);
+    flights.report(id(1, 1), Loss::Pipe(PipeError::Refused));
+    flights.end(id(1, 1), Outcome::Lost);
+    assert_eq!(flights.plan(true), Ok((id(2, 0), Kind::Full)));
 }

@@ -285,10 +285,14 @@ impl Pair {
                     self.lose(id, PipeError::Refused);
                 }
             }
-            Ok(Progress::Complete { acknowledge }) => {
+            Ok(Progress::Complete { acknowledge, refused }) => {
                 assert!(damage.is_none(), "damage went unseen");
                 self.acknowledged.extend(acknowledge);
                 self.compare();
+                for (id, error) in refused {
+                    assert_eq!(error, ImageError::OutOfMemory);
+                    self.lose(id, PipeError::Refused);
+                }
             }
             Err(error) => {
                 assert!(damage.is_some() || error == ImageError::OutOfMemory, "{error}");
@@ -328,7 +332,7 @@ impl Pair {
             }
             (20, Some(id)) if !self.acknowledged.contains(&id) => {
                 self.image.abandon(id);
-                self.lose(id, PipeError::Refused);
+                self.lose(id, PipeError::Full);
             }
             (21, Some(id)) => self.lose(id, PipeError::Disconnected),
             (22, Some(id)) => self.deliver(id, dice.roll(20_000), Some(dice.roll(1 << 30))),
@@ -457,7 +461,8 @@ fn a_restore_goes_on_where_the_checkpoint_was() {
         assert_eq!(
             image.feed(id, &bytes),
             Ok(Progress::Complete {
-                acknowledge: [id].into()
+                acknowledge: [id].into(),
+                refused: Vec::new(),
             })
         );
     }
