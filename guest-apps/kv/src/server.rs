@@ -1,0 +1,253 @@
+//! Looks after the clients: reads requests, has them run, sends the replies.
+//!
+//! One loop serves all clients in turn ([`Server::round`]), each with a bounded share of a round, so that a busy
+//! one does not starve the others. What a client sends is read only as fast as it is worked off: a client
+//! that does not take its replies is not read either, and TCP holds it back.
+//!
+//! ```text
+//! connection ─> input (16 KiB) ─> Request ─> command::run ─> Output ─> connection
+//! ```
+//! All of this, half a request and half a reply included, lies in checkpointable memory. How much memory
+//! requests and replies take together is bounded by two [`Quota`]s. A request or reply that does not fit waits
+//! for others to finish theirs; after [`WAIT_MS`] it is refused.
+//!
+//! The server is free of I/O: a [`Transport`] carries the bytes, and the time is an argument.
+
+mod client;
+mod transport;
+
+use allocator_api2::vec::Vec;
+use core::cmp::min;
+
+use self::client::{Client, Next};
+pub use self::transport::{End, News, Transport};
+use crate::Memory;
+use crate::command::{Database, Statistics, Surroundings};
+use crate::options::Options;
+use crate::quota::Quota;
+use crate::store::{OutOfMemory, Store};
+
+/// Clients at once.
+pub const CLIENTS_MAX: usize = 128;
+
+/// Memory for unfinished requests, in bytes.
+pub const INPUT_LIMIT_BYTES: usize = 16 * 1024 * 1024;
+
+/// Memory for replies on their way, in bytes.
+pub const OUTPUT_LIMIT_BYTES: usize = 16 * 1024 * 1024;
+
+/// How long a request or a reply waits for memory, in milliseconds.
+pub const WAIT_MS: u64 = 5_000;
+
+/// How soon a server in want of memory looks again, in milliseconds.
+const WAIT_STEP_MS: u64 = 20;
+
+/// Expired keys cleared away in one round.
+const EXPIRE_PER_ROUND: usize = 200;
+
+/// What a round has done, and when the next is due.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Round {
+    /// The data was changed: a checkpoint is due.
+    pub changed: bool,
+    /// There is more to do at once.
+    pub busy: bool,
+    /// There is something to do then, in milliseconds since 1970, even if no event comes.
+    pub due_ms: Option<u64>,
+}
+
+/// The server with all its state. `C` names a connection.
+#[derive(Debug)]
+pub struct Server<A: Memory, C> {
+    database: Database<A>,
+    clients: Vec<Option<Client<A, C>>, A>,
+    /// Whose turn comes first.
+    turn: usize,
+    next_id: u64,
+    input: Quota,
+    output: Quota,
+    /// The newest time seen: it never goes back, even if another machine's clock is behind.
+    clock_ms: u64,
+}
+
+impl<A: Memory, C: Copy + PartialEq> Server<A, C> {
+    /// An empty server with its keys and values in `data` and everything else in `connections`. `random` has to be
+    /// hard to guess.
+    ///
+    /// # Errors
+    /// There is no memory for the table of clients.
+    pub fn new(
+        data: A,
+        connections: A,
+        options: Options,
+        random: [u64; 4],
+        now_ms: u64,
+    ) -> Result<Self, OutOfMemory> {
+        let [seed_0, seed_1, run_0, run_1] = random;
+        let mut clients = Vec::new_in(connections);
+        clients.try_reserve_exact(CLIENTS_MAX)?;
+        clients.resize_with(CLIENTS_MAX, || None);
+        Ok(Self {
+            database: Database {
+                store: Store::new(data, [seed_0, seed_1], options.memory_bytes()),
+                statistics: Statistics::default(),
+                options,
+                clients: 0,
+                run_id: [run_0, run_1],
+                created_ms: now_ms,
+            },
+            clients,
+            turn: 0,
+            next_id: 1,
+            input: Quota::new(INPUT_LIMIT_BYTES),
+            output: Quota::new(OUTPUT_LIMIT_BYTES),
+            clock_ms: now_ms,
+        })
+    }
+
+    /// What was set when the server was made.
+    pub fn options(&self) -> Options {
+        self.database.options
+    }
+
+    /// The data and what belongs to it.
+    pub fn database(&self) -> &Database<A> {
+        &self.database
+    }
+
+    /// After a takeover: forgets the clients whose connections are no more, and takes up the others where they were.
+    pub fn resume(&mut self, transport: &mut impl Transport<Connection = C>) {
+        for index in 0..self.clients.len() {
+            let Some(client) = &mut self.clients[index] else {
+                continue;
+            };
+            if transport.is_open(client.connection) {
+                client.wake();
+            } else {
+                self.remove(index);
+            }
+        }
+    }
+
+    /// Takes in what has happened and serves every client that has something to do.
+    pub fn round(
+        &mut self,
+        transport: &mut impl Transport<Connection = C>,
+        surroundings: &dyn Surroundings,
+        now_ms: u64,
+    ) -> Round {
+        self.clock_ms = self.clock_ms.max(now_ms);
+        let changes = self.database.statistics.changes;
+        // Each connection has one event at most, until it is served.
+        for _ in 0..2 * CLIENTS_MAX {
+            let Some((connection, news)) = transport.next_event() else {
+                break;
+            };
+            self.take_news(transport, connection, news);
+        }
+        let expired = self.database.store.expire_due(self.clock_ms, EXPIRE_PER_ROUND);
+
+        let mut busy = expired == EXPIRE_PER_ROUND;
+        let mut waiting = false;
+        for offset in 0..CLIENTS_MAX {
+            match self.serve((self.turn + offset) % CLIENTS_MAX, transport, surroundings) {
+                Next::Sleep => {}
+                Next::Wait => waiting = true,
+                Next::Again => busy = true,
+            }
+        }
+        self.turn = (self.turn + 1) % CLIENTS_MAX;
+
+        let retry_ms = waiting.then_some(self.clock_ms + WAIT_STEP_MS);
+        Round {
+            changed: self.database.statistics.changes != changes,
+            busy,
+            due_ms: self
+                .database
+                .store
+                .next_expiry_ms()
+                .into_iter()
+                .chain(retry_ms)
+                .reduce(min),
+        }
+    }
+
+    fn take_news(&mut self, transport: &mut impl Transport<Connection = C>, connection: C, news: News) {
+        let known = self.clients.iter_mut().position(|client| {
+            client
+                .as_ref()
+                .is_some_and(|client| client.connection == connection)
+        });
+        match known {
+            Some(index) if news.closed => self.remove(index),
+            Some(index) => {
+                if let Some(client) = &mut self.clients[index] {
+                    client.wake();
+                }
+            }
+            None if news.opened && !news.closed => self.accept(transport, connection),
+            None => {}
+        }
+    }
+
+    fn accept(&mut self, transport: &mut impl Transport<Connection = C>, connection: C) {
+        let Some(address) = transport.peer(connection) else {
+            return;
+        };
+        let free = self.clients.iter().position(Option::is_none);
+        let memory = self.clients.allocator().clone();
+        let client = Client::new(&memory, connection, self.next_id, address, self.clock_ms);
+        if let (Some(index), Ok(client)) = (free, client) {
+            self.next_id += 1;
+            self.database.statistics.connections += 1;
+            self.database.clients += 1;
+            self.clients[index] = Some(client);
+        } else {
+            self.database.statistics.rejected_connections += 1;
+            // As much of it as goes: the connection has just been opened, its buffer is empty.
+            let _ = transport.send(connection, b"-ERR max number of clients reached\r\n");
+            transport.close(connection);
+        }
+    }
+
+    fn serve(
+        &mut self,
+        index: usize,
+        transport: &mut impl Transport<Connection = C>,
+        surroundings: &dyn Surroundings,
+    ) -> Next {
+        let Some(client) = &mut self.clients[index] else {
+            return Next::Sleep;
+        };
+        let mut service = client::Service {
+            database: &mut self.database,
+            input: &mut self.input,
+            output: &mut self.output,
+            surroundings,
+            now_ms: self.clock_ms,
+        };
+        match client.serve(&mut service, transport) {
+            Ok(next) => next,
+            Err(end) => {
+                let connection = client.connection;
+                match end {
+                    client::Leave::Close => transport.close(connection),
+                    client::Leave::Abort => transport.abort(connection),
+                    client::Leave::Gone => {}
+                }
+                self.remove(index);
+                Next::Sleep
+            }
+        }
+    }
+
+    fn remove(&mut self, index: usize) {
+        if let Some(mut client) = self.clients[index].take() {
+            client.release(&mut self.input, &mut self.output);
+            self.database.clients -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,293 @@
+//! One client: what it has sent, and what it has yet to get.
+
+use allocator_api2::vec::Vec;
+use core::net::SocketAddr;
+
+use super::WAIT_MS;
+use super::transport::{End, Transport};
+use crate::Memory;
+use crate::command::{self, Database, Outcome, Refusal, Session, Surroundings};
+use crate::quota::Quota;
+use crate::resp::{Full, Output, Progress, Reply, Request};
+use crate::store::OutOfMemory;
+
+/// Bytes read from a connection at once.
+const INPUT_BYTES: usize = 16 * 1024;
+
+/// What a client has to take before its next request is run, in bytes.
+const UNSENT_BYTES_MAX: usize = 64 * 1024;
+
+/// Requests, or pieces of one, in a client's share of a round.
+const STEPS_PER_ROUND: usize = 64;
+
+/// What a client does next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Next {
+    /// Nothing until an event comes.
+    Sleep,
+    /// It waits for memory.
+    Wait,
+    /// Its share of the round is used up.
+    Again,
+}
+
+/// How a client leaves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Leave {
+    /// In order: it has everything that it was sent.
+    Close,
+    /// It is thrown out.
+    Abort,
+    /// It is gone already.
+    Gone,
+}
+
+/// What a step of a client may use.
+pub(super) struct Service<'a, A: Memory> {
+    pub(super) database: &'a mut Database<A>,
+    pub(super) input: &'a mut Quota,
+    pub(super) output: &'a mut Quota,
+    pub(super) surroundings: &'a dyn Surroundings,
+    pub(super) now_ms: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Activity {
+    Asleep,
+    Awake,
+    /// For memory. A reply is tried again only when all replies together take less than `below_bytes`.
+    Waiting {
+        since_ms: u64,
+        below_bytes: usize,
+    },
+}
+
+#[derive(Debug)]
+pub(super) struct Client<A: Memory, C> {
+    pub(super) connection: C,
+    session: Session<A>,
+    /// Read and not yet taken in: the bytes from `taken` on.
+    input: Vec<u8, A>,
+    taken: usize,
+    request: Request<A>,
+    output: Output<A>,
+    activity: Activity,
+}
+
+/// What came of looking at a client's input.
+enum Step {
+    /// Something was done.
+    Done,
+    /// There is nothing to do.
+    Idle,
+    /// There is no memory to do it.
+    NoMemory,
+}
+
+impl<A: Memory, C: Copy + PartialEq> Client<A, C> {
+    pub(super) fn new(
+        memory: &A,
+        connection: C,
+        id: u64,
+        address: SocketAddr,
+        now_ms: u64,
+    ) -> Result<Self, OutOfMemory> {
+        let mut input = Vec::new_in(memory.clone());
+        input.try_reserve_exact(INPUT_BYTES)?;
+        Ok(Self {
+            connection,
+            session: Session::new(memory, id, address, now_ms),
+            input,
+            taken: 0,
+            request: Request::new(memory.clone()),
+            output: Output::new(memory.clone()),
+            activity: Activity::Awake,
+        })
+    }
+
+    /// Something has happened to the connection.
+    pub(super) fn wake(&mut self) {
+        if self.activity == Activity::Asleep {
+            self.activity = Activity::Awake;
+        }
+    }
+
+    /// Gives back what was drawn from the quotas.
+    pub(super) fn release(&mut self, input: &mut Quota, output: &mut Quota) {
+        self.request.release(input);
+        self.output.release(output);
+    }
+
+    /// Does the client's share of a round.
+    pub(super) fn serve(
+        &mut self,
+        service: &mut Service<'_, A>,
+        transport: &mut impl Transport<Connection = C>,
+    ) -> Result<Next, Leave> {
+        if self.activity == Activity::Asleep {
+            return Ok(Next::Sleep);
+        }
+        for _ in 0..STEPS_PER_ROUND {
+            if self.output.len() > UNSENT_BYTES_MAX {
+                self.flush(service, transport)?;
+            }
+            if self.output.len() > UNSENT_BYTES_MAX {
+                // There is no room to send: an event will tell when there is.
+                self.activity = Activity::Asleep;
+                return Ok(Next::Sleep);
+            }
+            let step = if self.session.closing {
+                Step::Idle
+            } else {
+                self.step(service, transport)?
+            };
+            match step {
+                Step::Done => self.activity = Activity::Awake,
+                Step::Idle => {
+                    self.activity = Activity::Asleep;
+                    self.flush(service, transport)?;
+                    if self.session.closing && self.output.is_empty() {
+                        return Err(Leave::Close);
+                    }
+                    return Ok(Next::Sleep);
+                }
+                Step::NoMemory => {
+                    self.flush(service, transport)?;
+                    return Ok(Next::Wait);
+                }
+            }
+        }
+        self.flush(service, transport)?;
+        Ok(Next::Again)
+    }
+
+    /// Sends what goes.
+    fn flush(
+        &mut self,
+        service: &mut Service<'_, A>,
+        transport: &mut impl Transport<Connection = C>,
+    ) -> Result<(), Leave> {
+        while !self.output.is_empty() {
+            let sent = transport
+                .send(self.connection, self.output.front())
+                .map_err(|_| Leave::Gone)?;
+            if sent == 0 {
+                break;
+            }
+            self.output.advance(sent, service.output);
+            service.database.statistics.output_bytes += sent as u64;
+        }
+        Ok(())
+    }
+
+    /// Reads if nothing is left, and takes in one request or a piece of one.
+    fn step(
+        &mut self,
+        service: &mut Service<'_, A>,
+        transport: &mut impl Transport<Connection = C>,
+    ) -> Result<Step, Leave> {
+        let hungry = self.taken == self.input.len() && self.request.wants_input();
+        if hungry && !self.read(service, transport)? {
+            return Ok(Step::Idle);
+        }
+        let (used, progress) = self.request.feed(&self.input[self.taken..], service.input);
+        self.taken += used;
+        match progress {
+            Progress::More => Ok(Step::Done),
+            Progress::Ready => self.run(service),
+            Progress::TooLarge => {
+                self.refuse(service, Refusal::OutOfMemory)?;
+                Ok(Step::Done)
+            }
+            Progress::Stalled => {
+                if self.waited_enough(service, usize::MAX) {
+                    self.request.give_up(service.input);
+                    return Ok(Step::Done);
+                }
+                Ok(Step::NoMemory)
+            }
+            Progress::Broken(error) => {
+                let mut reply = Reply::new(&mut self.output, service.output);
+                reply
+                    .error(format_args!("ERR Protocol error: {error}"))
+                    .map_err(|Full| Leave::Abort)?;
+                service.database.statistics.errors += 1;
+                self.session.closing = true;
+                Ok(Step::Done)
+            }
+        }
+    }
+
+    /// Refills the input; `false` if there is nothing to read.
+    fn read(
+        &mut self,
+        service: &mut Service<'_, A>,
+        transport: &mut impl Transport<Connection = C>,
+    ) -> Result<bool, Leave> {
+        self.input.resize(INPUT_BYTES, 0);
+        self.taken = 0;
+        let received = transport.receive(self.connection, &mut self.input);
+        self.input.truncate(received.unwrap_or(0));
+        match received {
+            Ok(0) => Ok(false),
+            Ok(count) => {
+                service.database.statistics.input_bytes += count as u64;
+                Ok(true)
+            }
+            Err(End::Finished) => {
+                self.session.closing = true;
+                Ok(false)
+            }
+            Err(End::Gone) => Err(Leave::Gone),
+        }
+    }
+
+    fn run(&mut self, service: &mut Service<'_, A>) -> Result<Step, Leave> {
+        let held_bytes = service.output.used_bytes();
+        if let Activity::Waiting { below_bytes, .. } = self.activity
+            && held_bytes >= below_bytes
+            && !self.waited_enough(service, below_bytes)
+        {
+            return Ok(Step::NoMemory);
+        }
+        let outcome = command::run(
+            &self.request,
+            &mut self.output,
+            service.output,
+            service.database,
+            &mut self.session,
+            service.surroundings,
+            service.now_ms,
+        );
+        match outcome {
+            Outcome::Answered => self.request.finish(service.input),
+            Outcome::NoRoom if !self.waited_enough(service, held_bytes) => return Ok(Step::NoMemory),
+            Outcome::NoRoom => self.refuse(service, Refusal::NoRoom)?,
+        }
+        Ok(Step::Done)
+    }
+
+    /// Whether the wait for memory has been long enough. Begins the wait if there is none yet.
+    fn waited_enough(&mut self, service: &Service<'_, A>, below_bytes: usize) -> bool {
+        let since_ms = match self.activity {
+            Activity::Waiting { since_ms, .. } => since_ms,
+            Activity::Asleep | Activity::Awake => service.now_ms,
+        };
+        self.activity = Activity::Waiting {
+            since_ms,
+            below_bytes,
+        };
+        service.now_ms.saturating_sub(since_ms) >= WAIT_MS
+    }
+
+    /// Answers a request that did not fit into memory, or whose reply did not.
+    fn refuse(&mut self, service: &mut Service<'_, A>, refusal: Refusal) -> Result<(), Leave> {
+        let mut reply = Reply::new(&mut self.output, service.output);
+        reply
+            .error(refusal.with(&self.request))
+            .map_err(|Full| Leave::Abort)?;
+        service.database.statistics.errors += 1;
+        self.request.finish(service.input);
+        Ok(())
+    }
+}

@@ -1,0 +1,409 @@
+mod golden;
+mod loopback;
+
+use super::*;
+use crate::BULK_LEN_MAX;
+use crate::command::Pair;
+use alloc::format;
+use alloc::vec;
+use allocator_api2::alloc::Global;
+use hs_core::event::Status;
+use hs_core::role::{Role, Term};
+use loopback::Loopback;
+use proptest::prelude::*;
+
+type Heap<T> = vec::Vec<T>;
+
+pub(super) const NOW: u64 = 1_700_000_000_000;
+
+pub(super) struct World;
+
+impl Surroundings for World {
+    fn pair(&self) -> Pair {
+        Pair {
+            role: Role::Master,
+            term: Term::FIRST,
+            spare: true,
+            status: Status::default(),
+            build_id: [7; 20],
+        }
+    }
+}
+
+/// A server on a network in memory.
+pub(super) struct Rig {
+    server: Server<Global, usize>,
+    network: Loopback,
+    now_ms: u64,
+}
+
+impl Rig {
+    pub(super) fn new(buffer_len: usize) -> Self {
+        let options = Options {
+            memory_mib: 64,
+            ..Options::default()
+        };
+        let server = Server::new(Global, Global, options, [1, 2, 3, 4], NOW).unwrap();
+        Self {
+            server,
+            network: Loopback::new(buffer_len),
+            now_ms: NOW,
+        }
+    }
+
+    /// Rounds until nothing more happens; returns whether the data was changed.
+    fn settle(&mut self) -> bool {
+        let mut changed = false;
+        for _ in 0..10_000 {
+            let round = self.server.round(&mut self.network, &World, self.now_ms);
+            changed |= round.changed;
+            if !round.busy && !self.network.has_events() {
+                return changed;
+            }
+        }
+        panic!("the server never settles");
+    }
+
+    /// Sends as the buffers allow and takes all replies.
+    pub(super) fn exchange(&mut self, client: usize, bytes: &[u8]) -> Heap<u8> {
+        let mut sent = 0;
+        let mut replies = vec![];
+        loop {
+            let now = self.network.client_send(client, &bytes[sent..]);
+            sent += now;
+            self.settle();
+            let received = self.network.client_receive(client);
+            if now == 0 && received.is_empty() {
+                return replies;
+            }
+            replies.extend(received);
+        }
+    }
+}
+
+fn command(words: &[&[u8]]) -> Heap<u8> {
+    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
+    for word in words {
+        bytes.extend(format!("${}\r\n", word.len()).bytes());
+        bytes.extend(*word);
+        bytes.extend(b"\r\n");
+    }
+    bytes
+}
+
+fn bulk(bytes: &[u8]) -> Heap<u8> {
+    [format!("${}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
+}
+
+#[test]
+fn large_values_go_through_small_buffers() {
+    let mut rig = Rig::new(3000);
+    let client = rig.network.connect();
+    let value: Heap<u8> = (0..BULK_LEN_MAX).map(|at| (at % 251) as u8).collect();
+    assert_eq!(
+        rig.exchange(client, &command(&[b"SET", b"k", &value])),
+        b"+OK\r\n"
+    );
+    assert!(rig.exchange(client, &command(&[b"GET", b"k"])) == bulk(&value));
+    let twice = [&b"*2\r\n"[..], &bulk(&value), &bulk(&value)].concat();
+    assert!(rig.exchange(client, &command(&[b"MGET", b"k", b"k"])) == twice);
+}
+
+#[test]
+fn a_protocol_error_ends_that_client_alone() {
+    let mut rig = Rig::new(4096);
+    let (bad, good) = (rig.network.connect(), rig.network.connect());
+    let replies = rig.exchange(bad, b"PING\r\n*1\r\n$1048577\r\nPING\r\n");
+    assert_eq!(replies, b"+PONG\r\n-ERR Protocol error: invalid bulk length\r\n");
+    assert!(rig.network.is_closed(bad));
+    assert_eq!(rig.exchange(good, b"PING\r\n"), b"+PONG\r\n");
+    assert_eq!(rig.server.database().clients, 1);
+}
+
+#[test]
+fn a_client_that_does_not_read_is_not_read_either() {
+    let mut rig = Rig::new(8192);
+    let (lazy, other) = (rig.network.connect(), rig.network.connect());
+    rig.exchange(other, &command(&[b"SET", b"k", &[b'v'; 100_000]]));
+    let request = command(&[b"GET", b"k"]);
+    let mut sent = 0;
+    for _ in 0..100_000 {
+        let now = rig.network.client_send(lazy, &request[sent % request.len()..]);
+        sent += now;
+        rig.settle();
+        if now == 0 {
+            break;
+        }
+    }
+    assert!(
+        rig.network.room(lazy) == 0,
+        "its requests pile up on its own side"
+    );
+    assert!(rig.server.output.used_bytes() < 400_000);
+    assert_eq!(rig.exchange(other, b"PING\r\n"), b"+PONG\r\n");
+    // When it reads, it gets everything that it asked for.
+    let mut received = 0;
+    loop {
+        let part = rig.network.client_receive(lazy).len();
+        received += part;
+        rig.settle();
+        if part == 0 {
+            break;
+        }
+    }
+    assert_eq!(received, sent / request.len() * bulk(&[b'v'; 100_000]).len());
+}
+
+#[test]
+fn all_clients_get_their_turn_beside_a_busy_one() {
+    let mut rig = Rig::new(1 << 20);
+    let busy = rig.network.connect();
+    let others: Heap<usize> = (0..100).map(|_| rig.network.connect()).collect();
+    rig.settle();
+    rig.network.client_send(busy, &b"PING\r\n".repeat(100_000));
+    for &client in &others {
+        rig.network.client_send(client, b"INCR n\r\n");
+    }
+    let round = rig.server.round(&mut rig.network, &World, NOW);
+    assert!(round.busy && round.changed);
+    let mut counts: Heap<Heap<u8>> = others
+        .iter()
+        .map(|&client| rig.network.client_receive(client))
+        .collect();
+    counts.sort_by_key(|count| (count.len(), count.clone()));
+    let expected: Heap<Heap<u8>> = (1..=100)
+        .map(|count| format!(":{count}\r\n").into_bytes())
+        .collect();
+    assert_eq!(counts, expected);
+}
+
+#[test]
+fn one_client_too_many_is_told_so() {
+    let mut rig = Rig::new(4096);
+    for _ in 0..CLIENTS_MAX {
+        rig.network.connect();
+    }
+    rig.settle();
+    let late = rig.network.connect();
+    assert_eq!(rig.exchange(late, b""), b"-ERR max number of clients reached\r\n");
+    assert!(rig.network.is_closed(late));
+    rig.network.client_close(0);
+    rig.settle();
+    let next = rig.network.connect();
+    assert_eq!(rig.exchange(next, b"PING\r\n"), b"+PONG\r\n");
+}
+
+#[test]
+fn everything_drawn_from_the_quotas_comes_back() {
+    let mut rig = Rig::new(4096);
+    let clients: Heap<usize> = (0..20).map(|_| rig.network.connect()).collect();
+    for &client in &clients {
+        rig.network
+            .client_send(client, b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$500000\r\nabc");
+    }
+    rig.settle();
+    assert!(rig.server.input.used_bytes() > 20 * 500_000);
+    for &client in &clients {
+        rig.network.client_close(client);
+    }
+    rig.settle();
+    assert_eq!(
+        (rig.server.input.used_bytes(), rig.server.output.used_bytes()),
+        (0, 0)
+    );
+    assert_eq!(rig.server.database().clients, 0);
+}
+
+#[test]
+fn a_request_without_memory_waits_and_is_then_refused() {
+    let mut rig = Rig::new(1 << 20);
+    let holders: Heap<usize> = (0..15).map(|_| rig.network.connect()).collect();
+    for &client in &holders {
+        rig.network.client_send(
+            client,
+            format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${BULK_LEN_MAX}\r\nabc").as_bytes(),
+        );
+    }
+    rig.settle();
+    let late = rig.network.connect();
+    let set = command(&[b"SET", b"late", &vec![b'v'; 900_000]]);
+    assert_eq!(rig.exchange(late, &set), b"");
+    let round = rig.server.round(&mut rig.network, &World, rig.now_ms);
+    assert_eq!(round.due_ms, Some(rig.now_ms + WAIT_STEP_MS));
+
+    // One of the others leaves: there is room.
+    rig.network.client_close(holders[0]);
+    rig.settle();
+    assert_eq!(rig.network.client_receive(late), b"+OK\r\n");
+
+    // Nobody leaves: refused in the end, and the connection goes on.
+    rig.network.client_send(holders[1], &vec![b'v'; 100]);
+    let another = rig.network.connect();
+    rig.network.client_send(
+        another,
+        format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${BULK_LEN_MAX}\r\nabc").as_bytes(),
+    );
+    rig.settle();
+    assert_eq!(rig.exchange(late, &set), b"");
+    rig.now_ms += WAIT_MS;
+    let replies = rig.exchange(late, b"PING\r\n");
+    assert_eq!(
+        replies,
+        b"-OOM command not allowed when used memory > 'maxmemory'.\r\n+PONG\r\n"
+    );
+}
+
+#[test]
+fn a_reply_without_memory_waits_and_is_then_refused() {
+    let mut rig = Rig::new(1 << 20);
+    let client = rig.network.connect();
+    rig.exchange(client, &command(&[b"SET", b"k", &vec![b'v'; BULK_LEN_MAX]]));
+    let mut mget: Heap<&[u8]> = vec![b"MGET"];
+    mget.resize(21, b"k");
+    assert_eq!(rig.exchange(client, &command(&mget)), b"");
+    rig.now_ms += WAIT_MS;
+    assert_eq!(
+        rig.exchange(client, b""),
+        b"-OOM the reply does not fit into the memory for replies.\r\n"
+    );
+    assert_eq!(
+        rig.exchange(client, b"SET k x GET\r\n").len(),
+        bulk(&[b'v'; BULK_LEN_MAX]).len()
+    );
+    assert_eq!(rig.exchange(client, b"GET k\r\n"), b"$1\r\nx\r\n");
+}
+
+#[test]
+fn a_full_store_says_so_and_keeps_everything() {
+    let mut rig = Rig::new(1 << 20);
+    let client = rig.network.connect();
+    let value = vec![b'v'; BULK_LEN_MAX];
+    let mut stored = 0;
+    loop {
+        let key = format!("key {stored}");
+        let reply = rig.exchange(client, &command(&[b"SET", key.as_bytes(), &value]));
+        if reply != b"+OK\r\n" {
+            assert_eq!(
+                reply,
+                b"-OOM command not allowed when used memory > 'maxmemory'.\r\n"
+            );
+            break;
+        }
+        stored += 1;
+    }
+    assert_eq!(stored, 63);
+    assert_eq!(rig.exchange(client, b"DBSIZE\r\n"), b":63\r\n");
+    let refused = rig.exchange(client, &command(&[b"APPEND", b"a", &value]));
+    assert!(refused.starts_with(b"-OOM"));
+    for key in 0..stored {
+        assert!(rig.exchange(client, &command(&[b"GET", format!("key {key}").as_bytes()])) == bulk(&value));
+    }
+    assert_eq!(rig.exchange(client, b"DEL \"key 7\"\r\n"), b":1\r\n");
+    assert_eq!(
+        rig.exchange(client, &command(&[b"SET", b"again", &value])),
+        b"+OK\r\n"
+    );
+}
+
+#[test]
+fn only_changes_ask_for_a_checkpoint() {
+    let mut rig = Rig::new(4096);
+    let client = rig.network.connect();
+    for (line, changes) in [
+        ("PING", false),
+        ("GET k", false),
+        ("SET k v", true),
+        ("SET k v NX", false),
+        ("GET k", false),
+        ("INCR k", false),
+        ("EXPIRE k 100", true),
+        ("EXPIRE k 100 GT", false),
+        ("PERSIST k", true),
+        ("PERSIST k", false),
+        ("DEL nothing", false),
+        ("DEL k", true),
+        ("KEYS *", false),
+        ("CLIENT SETNAME me", false),
+        ("FLUSHALL", true),
+    ] {
+        rig.network.client_send(client, format!("{line}\r\n").as_bytes());
+        assert_eq!(rig.settle(), changes, "{line}");
+    }
+}
+
+#[test]
+fn time_never_goes_back_and_names_the_next_expiry() {
+    let mut rig = Rig::new(4096);
+    let client = rig.network.connect();
+    rig.exchange(client, b"SET k v PX 1000\r\n");
+    let round = rig.server.round(&mut rig.network, &World, NOW);
+    assert_eq!(round.due_ms, Some(NOW + 1001));
+    rig.now_ms = NOW + 400;
+    assert_eq!(rig.exchange(client, b"PTTL k\r\n"), b":600\r\n");
+    // Another machine, whose clock is behind.
+    rig.now_ms = NOW - 5000;
+    assert_eq!(rig.exchange(client, b"PTTL k\r\n"), b":600\r\n");
+    rig.now_ms = NOW + 1001;
+    let round = rig.server.round(&mut rig.network, &World, rig.now_ms);
+    assert_eq!((round.due_ms, round.changed), (None, false));
+    assert_eq!(rig.server.database().store.len(), 0);
+}
+
+#[test]
+fn after_a_takeover_lost_connections_are_forgotten_and_the_data_is_there() {
+    let mut rig = Rig::new(4096);
+    let (kept, lost) = (rig.network.connect(), rig.network.connect());
+    rig.exchange(kept, b"SET k v\r\n");
+    rig.exchange(lost, b"*2\r\n$3\r\nGET\r\n$1000\r\nabc");
+    rig.network.cut(lost);
+    rig.server.resume(&mut rig.network);
+    assert_eq!(rig.server.database().clients, 1);
+    assert_eq!(rig.exchange(kept, b"GET k\r\n"), b"$1\r\nv\r\n");
+    let new = rig.network.connect();
+    assert_eq!(rig.exchange(new, b"CLIENT ID\r\n"), b":3\r\n");
+}
+
+#[test]
+fn a_client_that_is_done_sending_still_gets_its_replies() {
+    let mut rig = Rig::new(4096);
+    let client = rig.network.connect();
+    rig.network.client_send(client, b"PING\r\nECHO hi\r\nPIN");
+    rig.network.client_finish(client);
+    rig.settle();
+    assert_eq!(rig.network.client_receive(client), b"+PONG\r\n$2\r\nhi\r\n");
+    assert!(rig.network.is_closed(client));
+}
+
+proptest! {
+    /// Whatever clients send, in whatever pieces: no panic, no leak, and the next client is served.
+    #[test]
+    fn no_bytes_harm_the_server(
+        streams in proptest::collection::vec(
+            prop_oneof![
+                proptest::collection::vec(any::<u8>(), 0..300),
+                proptest::collection::vec(proptest::sample::select(
+                    b"*$0123459\r\nGETSETINCRk \"'".as_slice()), 0..300),
+                proptest::collection::vec(proptest::sample::select(vec![
+                    "SET k v", "GET k", "INCR n", "EXPIRE k 1", "SCAN 0", "MGET k n", "KEYS *", "INFO", "COMMAND",
+                    "APPEND k xxxxx", "FLUSHALL", "CLIENT INFO", "CONFIG GET *", "QUIT", "HELLO 2", "SET k v PX 1",
+                ]), 0..40).prop_map(|lines| lines.iter().flat_map(|line| format!("{line}\r\n").into_bytes()).collect()),
+            ], 1..8),
+        buffer_len in 1_usize..600,
+    ) {
+        let mut rig = Rig::new(buffer_len);
+        for stream in &streams {
+            let client = rig.network.connect();
+            rig.exchange(client, stream);
+            rig.now_ms += 1;
+        }
+        let mut last = rig.network.connect();
+        prop_assert_eq!(rig.exchange(last, b"PING\r\n"), b"+PONG\r\n");
+        while last > 0 {
+            rig.network.client_close(last);
+            last -= 1;
+        }
+        rig.network.client_close(0);
+        rig.settle();
+        prop_assert_eq!((rig.server.input.used_bytes(), rig.server.output.used_bytes()), (0, 0));
+    }
+}

@@ -1,0 +1,165 @@
+//! A network in memory, with buffers of a fixed length and events as the service stack makes them: only when there is
+//! more to read than before, or room again after a send that found too little.
+
+use super::super::transport::{End, News, Transport};
+use alloc::collections::VecDeque;
+use alloc::vec;
+use core::net::{Ipv4Addr, SocketAddr};
+
+#[derive(Default)]
+struct Connection {
+    to_server: VecDeque<u8>,
+    to_client: VecDeque<u8>,
+    client_finished: bool,
+    wants_room: bool,
+    closed_by_server: bool,
+    gone: bool,
+    unread: usize,
+    news: News,
+    in_events: bool,
+}
+
+/// Connections, named by the order in which they came.
+pub(super) struct Loopback {
+    buffer_len: usize,
+    connections: vec::Vec<Connection>,
+    events: VecDeque<usize>,
+}
+
+impl Loopback {
+    pub(super) fn new(buffer_len: usize) -> Self {
+        Self {
+            buffer_len,
+            connections: vec![],
+            events: VecDeque::new(),
+        }
+    }
+
+    fn announce(&mut self, name: usize) {
+        let connection = &mut self.connections[name];
+        if !connection.in_events && !connection.closed_by_server {
+            connection.in_events = true;
+            self.events.push_back(name);
+        }
+    }
+
+    pub(super) fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    pub(super) fn connect(&mut self) -> usize {
+        let news = News {
+            opened: true,
+            closed: false,
+        };
+        self.connections.push(Connection {
+            news,
+            ..Connection::default()
+        });
+        self.announce(self.connections.len() - 1);
+        self.connections.len() - 1
+    }
+
+    pub(super) fn room(&self, name: usize) -> usize {
+        self.buffer_len - self.connections[name].to_server.len()
+    }
+
+    pub(super) fn client_send(&mut self, name: usize, bytes: &[u8]) -> usize {
+        let count = bytes.len().min(self.room(name));
+        let connection = &mut self.connections[name];
+        connection.to_server.extend(&bytes[..count]);
+        if connection.to_server.len() > connection.unread {
+            self.announce(name);
+        }
+        count
+    }
+
+    pub(super) fn client_receive(&mut self, name: usize) -> vec::Vec<u8> {
+        let connection = &mut self.connections[name];
+        let bytes = connection.to_client.drain(..).collect();
+        if core::mem::take(&mut connection.wants_room) {
+            self.announce(name);
+        }
+        bytes
+    }
+
+    pub(super) fn client_finish(&mut self, name: usize) {
+        self.connections[name].client_finished = true;
+        self.announce(name);
+    }
+
+    pub(super) fn client_close(&mut self, name: usize) {
+        let connection = &mut self.connections[name];
+        if !connection.gone {
+            connection.gone = true;
+            connection.news.closed = true;
+            self.announce(name);
+        }
+    }
+
+    /// The connection disappears without a word.
+    pub(super) fn cut(&mut self, name: usize) {
+        self.connections[name].gone = true;
+    }
+
+    pub(super) fn is_closed(&self, name: usize) -> bool {
+        self.connections[name].closed_by_server
+    }
+}
+
+impl Transport for Loopback {
+    type Connection = usize;
+
+    fn next_event(&mut self) -> Option<(usize, News)> {
+        let name = self.events.pop_front()?;
+        let connection = &mut self.connections[name];
+        connection.in_events = false;
+        connection.unread = connection.to_server.len();
+        Some((name, core::mem::take(&mut connection.news)))
+    }
+
+    fn is_open(&mut self, name: usize) -> bool {
+        !self.connections[name].gone
+    }
+
+    fn peer(&mut self, name: usize) -> Option<SocketAddr> {
+        self.is_open(name)
+            .then(|| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1000 + name as u16))
+    }
+
+    fn receive(&mut self, name: usize, into: &mut [u8]) -> Result<usize, End> {
+        let connection = &mut self.connections[name];
+        if connection.gone {
+            return Err(End::Gone);
+        }
+        if connection.to_server.is_empty() && connection.client_finished {
+            return Err(End::Finished);
+        }
+        let count = into.len().min(connection.to_server.len());
+        for (to, from) in into.iter_mut().zip(connection.to_server.drain(..count)) {
+            *to = from;
+        }
+        connection.unread = connection.to_server.len();
+        Ok(count)
+    }
+
+    fn send(&mut self, name: usize, bytes: &[u8]) -> Result<usize, End> {
+        let connection = &mut self.connections[name];
+        if connection.gone {
+            return Err(End::Gone);
+        }
+        let count = bytes.len().min(self.buffer_len - connection.to_client.len());
+        connection.to_client.extend(&bytes[..count]);
+        connection.wants_room |= count < bytes.len();
+        Ok(count)
+    }
+
+    fn close(&mut self, name: usize) {
+        self.connections[name].closed_by_server = true;
+    }
+
+    fn abort(&mut self, name: usize) {
+        self.connections[name].to_client.clear();
+        self.connections[name].closed_by_server = true;
+    }
+}
