@@ -32,7 +32,7 @@ use hs_core::class::{Class, ClassId};
 use hs_core::event::{Event, Status};
 use hs_core::platform::{CheckpointMemory, Exit, Instant, Machine, Nic, Priority};
 use hs_core::registry::thread::{self, Worker};
-use hs_core::role::{PairConfig, Role};
+use hs_core::role::{PairConfig, Role, Term};
 use hs_core::roots::{self, RootId};
 use hs_core::sync::{Mutex, Signal};
 use spin::Once;
@@ -373,6 +373,16 @@ impl Node {
             retransmitted,
             ..status
         }
+    }
+
+    /// The term that it does it in.
+    pub fn term(&self) -> Term {
+        self.pair.lock().term()
+    }
+
+    /// Whether a spare holds a whole checkpoint of this node.
+    pub fn has_spare(&self) -> bool {
+        self.pair.lock().holds_image()
     }
 
     /// What this node does now.

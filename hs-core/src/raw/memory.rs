@@ -188,3 +188,16 @@ pub(crate) fn call_worker(address: usize, argument: usize) {
         unsafe { core::mem::transmute::<*const (), fn(usize)>(ptr::with_exposed_provenance(address)) };
     worker(argument);
 }
+
+/// The address of a worker's state, given up to the registry.
+pub(crate) fn expose<T>(state: &'static mut T) -> usize {
+    ptr::from_mut(state).expose_provenance()
+}
+
+/// The function of a worker that is all of its state, at `argument`.
+pub(crate) fn work<T: crate::registry::thread::Work>(argument: usize) {
+    let state = ptr::with_exposed_provenance_mut::<T>(argument);
+    // SAFETY: registered only by `register_state`, with the address of a `T` whose one reference was given up for it;
+    // after a restore the same bytes lie there, in the same build. A worker runs once at a time.
+    unsafe { &mut *state }.work();
+}

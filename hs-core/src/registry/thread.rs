@@ -93,6 +93,20 @@ pub fn register(worker: fn(usize), argument: usize) -> Result<(), ThreadError> {
     }
 }
 
+/// A worker whose argument is its own state, which lies in a class.
+pub trait Work: 'static {
+    /// The worker's loop, from its beginning: on a fresh master and after each restore.
+    fn work(&'static mut self);
+}
+
+/// Registers a worker that is all of its state: [`register`] without addresses.
+///
+/// # Errors
+/// The library was not started, or the table is full.
+pub fn register_state<T: Work>(state: &'static mut T) -> Result<(), ThreadError> {
+    register(raw::work::<T>, raw::expose(state))
+}
+
 /// Deregisters a worker: one, if the same was registered several times. Function and argument must both match. The
 /// thesis's `hs_threaddereg`.
 ///
