@@ -13,6 +13,7 @@ mod crash;
 mod library;
 mod memory;
 mod model;
+mod network;
 mod random;
 mod threads;
 
@@ -62,6 +63,10 @@ const TESTS: &[(&str, fn(&Context) -> Verdict)] = &[
     ("cptfork-stray-child", checkpoints::stray_child),
     ("cptfork-purge-under-child", checkpoints::purge_under_child),
     ("cptfork-cost", checkpoints::cost),
+    ("nic-frames", network::frames),
+    ("nic-round-trips", network::round_trips),
+    ("nic-ring-full", network::ring_full),
+    ("nic-bounce", network::bounce),
     ("class", library::class),
     ("checkpoint-damaged", library::damaged_checkpoint),
     ("checkpoint-restore", library::restore),
