@@ -237,7 +237,7 @@ fn a_request_without_memory_waits_and_is_then_refused() {
     assert_eq!(rig.network.client_receive(late), b"+OK\r\n");
 
     // Nobody leaves: refused in the end, and the connection goes on.
-    rig.network.client_send(holders[1], &vec![b'v'; 100]);
+    rig.network.client_send(holders[1], &[b'v'; 100]);
     let another = rig.network.connect();
     rig.network.client_send(
         another,

@@ -227,7 +227,7 @@ proptest! {
     ) {
         let mut store = store(usize::MAX);
         let name = |key: u32| key.to_le_bytes();
-        let mut change = |store: &mut Heap, changes: &[(u32, bool)]| {
+        let change = |store: &mut Heap, changes: &[(u32, bool)]| {
             for &(key, there) in changes {
                 if stay.contains(&key) {
                     continue;
