@@ -37,7 +37,8 @@ pub struct ImageConfig {
     pub application: u64,
     /// The oldest term that checkpoints are taken from.
     pub term: Term,
-    /// Most checkpoints taken in at once: at least the master's `ncon`. One above that is refused.
+    /// Most checkpoints taken in at once; one above that is refused. Twice the master's `ncon` is enough: as many may be
+    /// in flight, and as many given up without this side having heard of it.
     pub streams: usize,
 }
 

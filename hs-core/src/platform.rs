@@ -1,6 +1,6 @@
 //! The traits that a machine fulfils, and nothing else of it.
 //!
-//! A kernel implements them for a guest; [`host`](crate::host) (feature `std`) implements them on an ordinary operating
+//! A kernel implements them for a guest; the module `host` (feature `std`) implements them on an ordinary operating
 //! system for tests and benchmarks, with plain copies instead of copy-on-write. Every call may be made
 //! from any thread; none may be made from an interrupt handler.
 

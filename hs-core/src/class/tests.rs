@@ -349,6 +349,30 @@ fn no_byte_is_lost_to_cutting() {
 }
 
 #[test]
+fn threads_never_meet_in_a_block() {
+    let _session = Session::start(4096);
+    let class = Class::create(ClassId(1), 0).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4_u8 {
+            scope.spawn(move || {
+                let mut kept = Vec::new();
+                for round in 0..2000_usize {
+                    let len = (round * 37 + usize::from(thread)) % 700;
+                    let mut value = allocator_api2::vec::Vec::<u8, Class>::new_in(class);
+                    value.resize(len, thread);
+                    kept.push(value);
+                    if kept.len() > 20 {
+                        let value = kept.swap_remove(round % 20);
+                        assert!(value.iter().all(|byte| *byte == thread));
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(class.statistics().blocks, 0);
+}
+
+#[test]
 fn exhaustion_is_reported_and_passes() {
     let session = Session::start(1024);
     let class = Class::create(ClassId(1), 1 << 16).unwrap();
