@@ -245,14 +245,16 @@ impl Node {
             .call_once(|| Checkpointer::new(self.setup.memory, pipe, config));
     }
 
-    /// Says who has the service's address now: at once, and again for the first seconds.
-    fn announce(&self) {
+    /// Says who has the service's address now: at once, and again for the first seconds. Returns the time after the first.
+    fn announce(&self) -> Instant {
         let now = self.setup.machine.now();
         let mut announcer =
             Announcer::new(self.setup.service_nic.mac(), self.setup.pair.service.address, now);
         rounds::send_announcement(&mut announcer, self.setup.service_nic, now);
+        let announced = self.setup.machine.now();
         *self.announcer.lock() = Some(announcer);
         self.wake.raise();
+        announced
     }
 
     fn start_workers(&'static self, workers: impl IntoIterator<Item = Worker>) {

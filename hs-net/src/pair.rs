@@ -94,6 +94,23 @@ pub enum Notice {
     },
 }
 
+/// Whose a datagram was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Heard {
+    /// The peer's: a sign of life.
+    Peer,
+    /// Somebody's who may become the peer, or was meant for another.
+    Other,
+    /// Nobody's: malformed, stale, or out of place.
+    Refused,
+}
+
+impl From<bool> for Heard {
+    fn from(accepted: bool) -> Self {
+        if accepted { Heard::Peer } else { Heard::Refused }
+    }
+}
+
 #[derive(Debug)]
 struct Peer {
     session: Session,
@@ -205,23 +222,25 @@ impl Pair {
 
     /// A datagram came in.
     pub fn on_datagram(&mut self, network: Network, datagram: &[u8], now: Instant) {
-        let accepted = match Datagram::parse(datagram) {
+        let heard = match Datagram::parse(datagram) {
             Ok(Datagram::Heartbeat(heartbeat)) => self.on_heartbeat(&heartbeat, now),
             // The service network is for heartbeats alone.
-            Ok(_) if network == Network::Service => false,
+            Ok(_) if network == Network::Service => Heard::Refused,
             Ok(Datagram::Hello(hello)) => self.on_hello(&hello, now),
-            Ok(Datagram::Data(data)) => self.peer.is_some() && self.channel.on_data(&data),
-            Ok(Datagram::Ack(ack)) => self.peer.is_some() && self.channel.on_ack(&ack, now),
-            Ok(Datagram::Probe(connection)) => self.peer.is_some() && self.channel.on_probe(connection),
+            Ok(Datagram::Data(data)) => Heard::from(self.peer.is_some() && self.channel.on_data(&data)),
+            Ok(Datagram::Ack(ack)) => Heard::from(self.peer.is_some() && self.channel.on_ack(&ack, now)),
+            Ok(Datagram::Probe(connection)) => {
+                Heard::from(self.peer.is_some() && self.channel.on_probe(connection))
+            }
             Err(error) => {
                 self.on_malformed(error);
-                false
+                Heard::Refused
             }
         };
-        if !accepted {
-            self.datagrams_refused += 1;
-        } else if let Some(peer) = &mut self.peer {
-            peer.detector.heard(network, now);
+        match (heard, &mut self.peer) {
+            (Heard::Refused, _) => self.datagrams_refused += 1,
+            (Heard::Peer, Some(peer)) => peer.detector.heard(network, now),
+            (Heard::Peer, None) | (Heard::Other, _) => {}
         }
         if self.role == Role::Master && !self.taking_over {
             self.read_answers();
@@ -241,20 +260,24 @@ impl Pair {
         }
     }
 
-    /// `true` if the heartbeat is the peer's.
-    fn on_heartbeat(&mut self, heartbeat: &Heartbeat, now: Instant) -> bool {
+    fn on_heartbeat(&mut self, heartbeat: &Heartbeat, now: Instant) -> Heard {
         if heartbeat.session == self.settings.session {
-            return false;
+            return Heard::Refused;
         }
         if heartbeat.role == Role::Master && self.role == Role::Master {
             self.meet_master(heartbeat.term, heartbeat.session, now);
-            return false;
+            return Heard::Other;
         }
-        let known = self.handshake.peer() == Some(heartbeat.session);
-        if known && heartbeat.role == Role::Master {
-            self.term = self.term.max(heartbeat.term);
+        match &self.peer {
+            Some(peer) if peer.session == heartbeat.session => {
+                if heartbeat.role == Role::Master {
+                    self.term = self.term.max(heartbeat.term);
+                }
+                Heard::Peer
+            }
+            Some(_) => Heard::Refused,
+            None => Heard::Other,
         }
-        known
     }
 
     /// Another master is there.
@@ -272,23 +295,22 @@ impl Pair {
         }
     }
 
-    /// `true` if the hello is the peer's.
-    fn on_hello(&mut self, hello: &Hello, now: Instant) -> bool {
+    fn on_hello(&mut self, hello: &Hello, now: Instant) -> Heard {
         let meant = hello.to.is_none_or(|to| to == self.settings.session);
         if hello.session == self.settings.session || !meant || self.taking_over || self.ended {
-            return false;
+            return Heard::Other;
         }
         if hello.role == Role::Master && self.role == Role::Master {
             self.meet_master(hello.term, hello.session, now);
             self.say_hello_soon();
-            return false;
+            return Heard::Other;
         }
         if let Some(why) = self.mismatch(hello) {
             self.refuse_peer(hello, why, now);
-            return false;
+            return Heard::Refused;
         }
         if hello.role == Role::Master && hello.term < self.term {
-            return false;
+            return Heard::Refused;
         }
         let old = self.handshake.peer();
         match self.handshake.on_hello(hello) {
@@ -298,7 +320,7 @@ impl Pair {
                 if self.role == Role::Spare && self.holds_image && old != Some(hello.session) {
                     // Its memory is gone with its last life, and this node has it.
                     self.take_over("restart", now);
-                    return false;
+                    return Heard::Other;
                 }
                 self.reply = words;
                 if self.role == Role::Spare {
@@ -319,9 +341,10 @@ impl Pair {
                 self.note(Notice::Paired);
             }
         }
-        self.peer
-            .as_ref()
-            .is_some_and(|peer| peer.session == hello.session)
+        match &self.peer {
+            Some(peer) if peer.session == hello.session => Heard::Peer,
+            _ => Heard::Other,
+        }
     }
 
     /// Lets the other know who speaks here, but no faster than the heart beats: it may do the same.

@@ -165,8 +165,7 @@ impl Node {
         service.reset_after_takeover(machine.now(), self.setup.service_nic.mac());
         let in_place = machine.now();
 
-        self.announce();
-        let announced = machine.now();
+        let announced = self.announce();
         self.setup.service_nic.notify(&self.application);
         self.begin_service(service);
         self.service().flush(announced);
