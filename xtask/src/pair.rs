@@ -62,6 +62,8 @@ pub(crate) struct Node {
     pub(crate) ready: bool,
     /// Why it exits, in its own words.
     pub(crate) last_words: Option<String>,
+    /// Whether its end is part of what is being done, and no failure.
+    pub(crate) may_end: bool,
     /// When its process was killed by us.
     pub(crate) killed: Option<Instant>,
     pub(crate) ended: Option<ExitStatus>,
@@ -114,6 +116,7 @@ impl Pair {
                 serving: false,
                 ready: false,
                 last_words: None,
+                may_end: false,
                 killed: None,
                 ended: None,
             });
@@ -192,6 +195,7 @@ impl Pair {
     /// Kills the process of node `index`, as a power cut would.
     pub(crate) fn kill(&mut self, index: usize) {
         self.nodes[index].killed = Some(Instant::now());
+        self.nodes[index].may_end = true;
         self.nodes[index].guest.kill();
     }
 
@@ -218,7 +222,7 @@ impl Pair {
                 return Ok(found);
             }
             match happening {
-                Happening::Guest(index, Sign::Ended(_)) if self.nodes[index].killed.is_none() => {
+                Happening::Guest(index, Sign::Ended(_)) if !self.nodes[index].may_end => {
                     return Err(
                         self.failure(&format!("{what} did not come: {}", self.nodes[index].obituary()))
                     );
@@ -263,6 +267,7 @@ impl Pair {
         const LIMIT: Duration = Duration::from_secs(3);
         for node in self.nodes.iter_mut().filter(|node| node.alive()) {
             node.killed = Some(Instant::now());
+            node.may_end = true;
             node.guest.quit();
         }
         let deadline = Instant::now() + LIMIT;

@@ -177,7 +177,7 @@ pub(super) fn run_beside(
             }
             each(&happening);
             if let Happening::Guest(index, Sign::Ended(_)) = happening
-                && pair.nodes[index].killed.is_none()
+                && !pair.nodes[index].may_end
             {
                 return Err(pair.failure(&format!("during {said}: {}", pair.nodes[index].obituary())));
             }

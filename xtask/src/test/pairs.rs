@@ -105,20 +105,25 @@ pub(super) fn damage(ground: &Ground) -> Result<String> {
     Ok(format!("refused: {}", refusal.unwrap_or_default()))
 }
 
-/// Waits until every checkpoint that the master has taken is acknowledged.
+/// Waits until the nodes have nothing more to tell, and every checkpoint that the master has taken is acknowledged.
 fn settle(pair: &mut Pair) -> Result<()> {
-    let settled = |pair: &Pair| {
-        pair.is_ready()
-            && pair
-                .master()
-                .is_some_and(|master| pair.nodes[master].status.in_flight == 0)
-    };
-    if settled(pair) {
-        return Ok(());
+    /// Counters are told while they change, several times in this span.
+    const QUIET: Duration = Duration::from_secs(1);
+    let deadline = Instant::now() + SOON;
+    while pair.next(Instant::now() + QUIET).is_some() {
+        if Instant::now() >= deadline {
+            return Err(pair.failure("the pair does not come to rest"));
+        }
     }
-    pair.wait_for("an acknowledgement of every checkpoint", SOON, |pair, _| {
-        settled(pair).then_some(())
-    })
+    let rests = pair.is_ready()
+        && pair
+            .master()
+            .is_some_and(|master| pair.nodes[master].status.in_flight == 0);
+    if rests {
+        Ok(())
+    } else {
+        Err(pair.failure("the pair came to rest without an acknowledgement of every checkpoint"))
+    }
 }
 
 /// Two builds: both nodes say so, naming both, and the master serves alone.
@@ -128,6 +133,8 @@ pub(super) fn differing(ground: &Ground) -> Result<String> {
         guest_build::image("kv", Variant::Other),
     ];
     let mut pair = ground.pair(images, None)?;
+    // A spare that can never be one ends itself.
+    pair.nodes[1].may_end = true;
     let mut refusals: [Option<String>; 2] = [None, None];
     wait_for_event(
         &mut pair,
