@@ -27,7 +27,8 @@ const NUMBERS: u64 = 1 << 32;
 /// How long nothing may happen at all.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-static SIGNAL: Signal = Signal::new();
+/// Raised by the first card and by the second.
+static SIGNALS: [Signal; 2] = [const { Signal::new() }; 2];
 
 type Card = &'static dyn Nic;
 
@@ -38,8 +39,8 @@ fn cards(context: &Context) -> Result<(Card, Card), String> {
             context.guest.nics().len()
         ));
     };
-    for card in [first, second] {
-        card.notify(&SIGNAL);
+    for (card, signal) in [first, second].into_iter().zip(&SIGNALS) {
+        card.notify(signal);
         while card.receive(&mut |_| {}) {}
     }
     Ok((first, second))
@@ -79,14 +80,12 @@ fn receive(card: Card, expected: &[u8]) -> Option<bool> {
     }
 }
 
-/// Sleeps until something has happened since `seen`, with a limit.
-fn sleep(context: &Context, seen: u32, last: Instant) -> Result<(), String> {
-    check!(
-        context.guest.now().since(last) < PATIENCE,
-        "nothing has happened for {} s",
-        PATIENCE.as_secs()
-    );
-    SIGNAL.wait(seen, Some(last + PATIENCE));
+/// Sleeps until something has happened since `seen`. That nothing has, for so long after `last`, is an error
+/// even if a look would find something: then a wake-up was lost.
+fn sleep(context: &Context, signal: &Signal, seen: u32, last: Instant) -> Result<(), String> {
+    signal.wait(seen, Some(last + PATIENCE));
+    let patient = signal.seen() != seen || context.guest.now().since(last) < PATIENCE;
+    check!(patient, "nothing has happened for {} s", PATIENCE.as_secs());
     Ok(())
 }
 
@@ -100,7 +99,7 @@ pub(crate) fn frames(context: &Context) -> Verdict {
     let begun = context.guest.now();
     let mut last = begun;
     while received < FRAMES {
-        let seen = SIGNAL.seen();
+        let seen = SIGNALS[1].seen();
         let batch = 1 + random.below(WINDOW as usize) as u64;
         let end = FRAMES.min(received + WINDOW).min(sent + batch);
         while sent < end && from.transmit(&frame(sent)).is_ok() {
@@ -118,7 +117,8 @@ pub(crate) fn frames(context: &Context) -> Verdict {
         if received > before {
             last = context.guest.now();
         } else if sent == end {
-            sleep(context, seen, last).map_err(|error| format!("{received} of {sent} frames: {error}"))?;
+            sleep(context, &SIGNALS[1], seen, last)
+                .map_err(|error| format!("{received} of {sent} frames: {error}"))?;
         }
     }
     let took = context.guest.now().since(begun).as_micros() as u64;
@@ -131,17 +131,18 @@ pub(crate) fn round_trips(context: &Context) -> Verdict {
     let mut times_us = Vec::with_capacity(ROUND_TRIPS);
     for number in 0..ROUND_TRIPS as u64 {
         let begun = context.guest.now();
-        for (from, to) in [(first, second), (second, first)] {
+        for (from, to, signal) in [(first, second, &SIGNALS[1]), (second, first, &SIGNALS[0])] {
             let frame = frame(from, to, context.seed, NUMBERS + number);
             from.transmit(&frame)
                 .map_err(|RingFull| format!("the ring is full at trip {number}"))?;
             from.kick();
             loop {
-                let seen = SIGNAL.seen();
+                let seen = signal.seen();
                 match receive(to, &frame) {
                     Some(true) => break,
                     Some(false) => return Err(format!("trip {number} brought back something else")),
-                    None => sleep(context, seen, begun).map_err(|error| format!("trip {number}: {error}"))?,
+                    None => sleep(context, signal, seen, begun)
+                        .map_err(|error| format!("trip {number}: {error}"))?,
                 }
             }
         }
@@ -158,23 +159,27 @@ pub(crate) fn ring_full(context: &Context) -> Verdict {
     let (from, to) = cards(context)?;
     let frame = |number| frame(from, to, context.seed, 2 * NUMBERS + number);
     let mut sent = 0;
-    let mut seen = SIGNAL.seen();
+    let mut seen = SIGNALS[0].seen();
     while from.transmit(&frame(sent)).is_ok() {
         sent += 1;
         check!(
             sent <= 4096,
             "{sent} frames without a kick, and the ring is not full"
         );
-        seen = SIGNAL.seen();
+        seen = SIGNALS[0].seen();
     }
+    // The wake-up must come, even if a look would find room before it.
     let last = context.guest.now();
-    let full_at = sent;
-    while from.transmit(&frame(sent)).is_err() {
-        sleep(context, seen, last).map_err(|error| format!("no room after {sent} frames: {error}"))?;
-        seen = SIGNAL.seen();
+    while SIGNALS[0].seen() == seen {
+        sleep(context, &SIGNALS[0], seen, last)
+            .map_err(|error| format!("no room after {sent} frames: {error}"))?;
     }
+    check!(
+        from.transmit(&frame(sent)).is_ok(),
+        "woken after {sent} frames, but there is no room"
+    );
     from.kick();
-    Ok(format!("full at {full_at} frames"))
+    Ok(format!("full at {sent} frames"))
 }
 
 /// A frame in the checkpoint window is sent as it was when it was handed over: the device never sees the
@@ -195,12 +200,12 @@ pub(crate) fn bounce(context: &Context) -> Verdict {
     from.kick();
     let last = context.guest.now();
     let verdict = loop {
-        let seen = SIGNAL.seen();
+        let seen = SIGNALS[1].seen();
         match receive(to, &expected) {
             Some(true) => break Ok(String::new()),
             Some(false) => break Err("what was written after the frame was handed over has gone out".into()),
             None => {
-                if let Err(error) = sleep(context, seen, last) {
+                if let Err(error) = sleep(context, &SIGNALS[1], seen, last) {
                     break Err(error);
                 }
             }
