@@ -181,6 +181,21 @@ pub(crate) fn make_network(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
+/// Lets the namespace's loopback work, for tests that need no more of a network.
+///
+/// # Errors
+/// The kernel refuses; `ip` says why.
+pub(crate) fn raise_loopback() -> Result<()> {
+    let mut ip = command("ip");
+    ip.args(["link", "set", "lo", "up"]);
+    show(&ip);
+    let status = ip.status().context("cannot start ip")?;
+    if !status.success() {
+        bail!("the loopback could not be set up: ip failed, {status}");
+    }
+    Ok(())
+}
+
 /// The network as arguments of `ip`, a step a line.
 fn network_steps(plan: &Plan) -> Vec<String> {
     let mut steps = vec!["link set lo up".to_owned()];

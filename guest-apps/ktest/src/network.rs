@@ -153,8 +153,8 @@ pub(crate) fn round_trips(context: &Context) -> Verdict {
     Ok(format!("median {} us, 99 % {} us", at(50), at(99)))
 }
 
-/// A full ring says so, and then says when there is room, even if nobody has kicked before. (What so many
-/// frames at once come to is the cable's affair.)
+/// A full ring says so, and then says when there is room, even if nobody has kicked before. The last of these
+/// tests: so many frames at once are more than the cable holds, and it may lose whatever comes next.
 pub(crate) fn ring_full(context: &Context) -> Verdict {
     let (from, to) = cards(context)?;
     let frame = |number| frame(from, to, context.seed, 2 * NUMBERS + number);

@@ -80,6 +80,8 @@ pub(crate) fn inside(orders: &Orders, channel: OwnedFd) -> Result<ExitCode> {
     let machine = plan.machine()?;
     if orders.name.starts_with("pair-") {
         netns::make_network(&plan)?;
+    } else {
+        netns::raise_loopback()?;
     }
     let (app, variant) = images[0];
     let accelerator = accel::settle(orders.accel, &machine, &guest_build::image(app, variant))?;
