@@ -53,8 +53,7 @@ pub struct Restored {
 ///
 /// # Errors
 /// See [`RestoreError`].
-pub fn restore(mut image: Image) -> Result<Restored, RestoreError> {
-    image.abandon_all();
+pub fn restore(image: Image) -> Result<Restored, RestoreError> {
     let (memory, newest, areas, listed) = image.into_parts();
     let newest = newest.ok_or(RestoreError::Nothing)?;
     memory

@@ -285,6 +285,13 @@ fn a_refused_checkpoint_stays_refused() {
 }
 
 #[test]
+fn a_run_longer_than_its_count_can_say_is_cut() {
+    let pages: Vec<_> = (0..70_000).map(|number| (number, page(0))).collect();
+    let checkpoint = checkpoint(Kind::Full, &[(0, 70_000)], &pages, 0);
+    assert_eq!(decode_at_once(&encode(&checkpoint)).unwrap().pages.len(), 70_000);
+}
+
+#[test]
 fn zero_pages_cost_next_to_nothing_and_a_small_increment_is_one_piece() {
     let numbers = 0..5000;
     let pages: Vec<_> = numbers.map(|number| (number, page(0))).collect();
@@ -413,6 +420,7 @@ fn unknown_sections_are_skipped_unless_required() {
         bytes.areas(&TWO_AREAS).section(100, flags, &[]).end()
     };
     assert!(decode_at_once(&with(0)).is_ok());
+    assert!(decode(&with(0), || 5).is_ok());
     assert_eq!(
         decode_at_once(&with(REQUIRED)),
         Err(DecodeError::UnknownSection(99))
