@@ -127,9 +127,9 @@ impl fmt::Display for PageRange {
 /// that holds a [`Mutex`](crate::sync::Mutex) runs at the highest level until it lets go.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Priority {
-    /// Checkpoint children.
+    /// What can wait for the application.
     Background,
-    /// The application.
+    /// The application, and checkpoint children.
     Normal,
     /// The pair's own traffic: heartbeats must not wait for the application.
     Urgent,

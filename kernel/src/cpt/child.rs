@@ -14,6 +14,10 @@ use crate::arch::trap::TrapFrame;
 use crate::sync::IrqMutex;
 use crate::thread;
 
+/// As urgent as the application: what clients were told is safe only once the child is done, and an application that
+/// never rests would keep a less urgent one from it for ever.
+const PRIORITY: Priority = Priority::Normal;
+
 /// Stack of a child, in bytes.
 const STACK_LEN: usize = 64 << 10;
 
@@ -57,7 +61,7 @@ pub fn init(ncon: usize) -> Result<(), SpawnError> {
     for slot in 0..ncon.min(CHILDREN_MAX) {
         let thread = thread::spawn(
             "checkpoint",
-            Priority::Background,
+            PRIORITY,
             STACK_LEN,
             Box::new(move || serve(slot)),
         )?;
