@@ -68,7 +68,7 @@ pub fn panic(info: &PanicInfo<'_>) -> ! {
     end(&place, None, Start::here(), Exit::Panic)
 }
 
-/// The end of a guest after a CPU exception that nobody handles: reports as [`panic`] does, with the
+/// The end of a guest after a CPU exception that nobody handles: reports as [`panic()`] does, with the
 /// registers, and exits with [`Exit::Exception`]. `address` is what a page fault was about.
 pub fn report_exception(frame: &TrapFrame, address: Option<usize>) -> ! {
     let what = Shown(|f: &mut fmt::Formatter<'_>| {
