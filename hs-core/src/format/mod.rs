@@ -20,12 +20,14 @@
 
 mod decode;
 mod encode;
+mod error;
 mod header;
 mod section;
 #[cfg(test)]
 mod tests;
 
-pub use decode::{DecodeError, Decoder, Item, Limits};
+pub use decode::{Decoder, Item, Limits};
 pub use encode::{BUFFER_BYTES, Encoder};
+pub use error::DecodeError;
 pub use header::{CheckpointId, FORMAT_VERSION, Header, Kind};
 pub use section::REQUIRED;
