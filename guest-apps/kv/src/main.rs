@@ -9,7 +9,6 @@ extern crate alloc;
 
 use alloc::format;
 use alloc::string::{String, ToString};
-use core::cell::Cell;
 use core::net::SocketAddr;
 use core::time::Duration;
 
@@ -19,7 +18,7 @@ use hs_core::class::{Class, ClassId};
 use hs_core::event::Event;
 use hs_core::platform::{Exit, Instant, Machine};
 use hs_core::registry::thread::{self, Work};
-use hs_net::node::{Node, ServiceGuard, Start, node};
+use hs_net::node::{Node, Start, node};
 use hs_net::service::{ConnectionError, ConnectionId};
 use kernel::Guest;
 use kv::command::{Pair, Surroundings};
@@ -42,9 +41,6 @@ const CONNECTIONS_BYTES: usize = 1 << 20;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: usize = 32;
-
-/// How old the pair's figures in `INFO` may be.
-const FIGURES_AGE: Duration = Duration::from_millis(50);
 
 fn main(guest: &'static Guest) -> ! {
     let words = guest.options().application.iter().map(String::as_str);
@@ -114,19 +110,14 @@ impl Work for Kv {
     fn work(&'static mut self) {
         let node = node();
         let machine = node.machine();
-        let figures = Figures::new(node);
-        self.server.resume(&mut Wire(&mut node.service()));
+        self.server.resume(&mut Wire(node));
         loop {
             let seen = node.signal().seen();
             let now = machine.now();
-            figures.refresh(now);
-            let mut service = node.service();
-            service.poll(now);
+            node.service().poll(now);
             let wall_ms = wall_ms(machine);
-            let round = self.server.round(&mut Wire(&mut service), &figures, wall_ms);
-            service.flush(machine.now());
-            let poll_at = service.poll_at(machine.now());
-            drop(service);
+            let round = self.server.round(&mut Wire(node), &Figures(node), wall_ms);
+            let poll_at = send(node);
             if round.changed || node.checkpoint_wanted() {
                 // Refused for now or lost later, the node remembers, and asks for it again.
                 let _ = node.checkpoint(Flags::ASYNC | Flags::INCREMENTAL);
@@ -142,49 +133,31 @@ impl Work for Kv {
     }
 }
 
-/// The pair's figures, which `INFO` tells: read before the service stack is locked, because the pair's lock is not taken
-/// under that one.
-struct Figures {
-    node: &'static Node,
-    read_at: Cell<Instant>,
-    pair: Cell<Pair>,
-}
-
-impl Figures {
-    fn new(node: &'static Node) -> Self {
-        Self {
-            node,
-            read_at: Cell::new(node.machine().now()),
-            pair: Cell::new(Self::read(node)),
-        }
-    }
-
-    fn read(node: &Node) -> Pair {
-        Pair {
-            role: node.role(),
-            term: node.term(),
-            spare: node.has_spare(),
-            status: node.status(),
-            build_id: node.machine().build_id(),
-        }
-    }
-
-    fn refresh(&self, now: Instant) {
-        if now - self.read_at.get() >= FIGURES_AGE {
-            self.pair.set(Self::read(self.node));
-            self.read_at.set(now);
-        }
-    }
-}
+/// The pair's figures, which `INFO` tells.
+struct Figures(&'static Node);
 
 impl Surroundings for Figures {
     fn pair(&self) -> Pair {
-        self.pair.get()
+        Pair {
+            role: self.0.role(),
+            term: self.0.term(),
+            spare: self.0.has_spare(),
+            status: self.0.status(),
+            build_id: self.0.machine().build_id(),
+        }
     }
 }
 
-/// The service stack as the server's transport.
-struct Wire<'a, 'b>(&'a mut ServiceGuard<'b>);
+/// Sends what the server has said, and returns when the stack has to be looked at again.
+fn send(node: &'static Node) -> Option<Instant> {
+    let mut service = node.service();
+    service.flush(node.machine().now());
+    service.poll_at(node.machine().now())
+}
+
+/// The service stack as the server's transport. Its lock is taken for each call alone: whoever holds a lock runs before
+/// all others, and commands must not run before heartbeats.
+struct Wire(&'static Node);
 
 fn end(error: ConnectionError) -> End {
     match error {
@@ -193,11 +166,11 @@ fn end(error: ConnectionError) -> End {
     }
 }
 
-impl Transport for Wire<'_, '_> {
+impl Transport for Wire {
     type Connection = ConnectionId;
 
     fn next_event(&mut self) -> Option<(ConnectionId, News)> {
-        let event = self.0.next_event()?;
+        let event = self.0.service().next_event()?;
         Some((
             event.connection,
             News {
@@ -208,26 +181,26 @@ impl Transport for Wire<'_, '_> {
     }
 
     fn is_open(&mut self, connection: ConnectionId) -> bool {
-        self.0.is_open(connection)
+        self.0.service().is_open(connection)
     }
 
     fn peer(&mut self, connection: ConnectionId) -> Option<SocketAddr> {
-        self.0.peer(connection)
+        self.0.service().peer(connection)
     }
 
     fn receive(&mut self, connection: ConnectionId, into: &mut [u8]) -> Result<usize, End> {
-        self.0.recv(connection, into).map_err(end)
+        self.0.service().recv(connection, into).map_err(end)
     }
 
     fn send(&mut self, connection: ConnectionId, bytes: &[u8]) -> Result<usize, End> {
-        self.0.send(connection, bytes).map_err(end)
+        self.0.service().send(connection, bytes).map_err(end)
     }
 
     fn close(&mut self, connection: ConnectionId) {
-        self.0.close(connection);
+        self.0.service().close(connection);
     }
 
     fn abort(&mut self, connection: ConnectionId) {
-        self.0.abort(connection);
+        self.0.service().abort(connection);
     }
 }

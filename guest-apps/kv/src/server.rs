@@ -19,7 +19,7 @@ mod transport;
 use allocator_api2::vec::Vec;
 use core::cmp::min;
 
-use self::client::{Client, Next};
+use self::client::{Client, Next, Work};
 pub use self::transport::{End, News, Transport};
 use crate::Memory;
 use crate::command::{Database, Statistics, Surroundings};
@@ -37,13 +37,16 @@ pub const INPUT_LIMIT_BYTES: usize = 16 * 1024 * 1024;
 pub const OUTPUT_LIMIT_BYTES: usize = 16 * 1024 * 1024;
 
 /// How long a request or a reply waits for memory, in milliseconds.
-pub const WAIT_MS: u64 = 5_000;
+pub const WAIT_MS: u64 = 30_000;
 
 /// How soon a server in want of memory looks again, in milliseconds.
 const WAIT_STEP_MS: u64 = 20;
 
 /// Expired keys cleared away in one round.
 const EXPIRE_PER_ROUND: usize = 200;
+
+/// Work of one round, in bytes read or replied. Between rounds the network is looked after.
+const WORK_PER_ROUND: usize = 512 * 1024;
 
 /// What a round has done, and when the next is due.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -149,14 +152,23 @@ impl<A: Memory, C: Copy + PartialEq> Server<A, C> {
 
         let mut busy = expired == EXPIRE_PER_ROUND;
         let mut waiting = false;
-        for offset in 0..CLIENTS_MAX {
-            match self.serve((self.turn + offset) % CLIENTS_MAX, transport, surroundings) {
+        let mut work = Work(WORK_PER_ROUND);
+        // Whoever finds the work spent begins the next round.
+        let mut next_turn = self.turn + 1;
+        for turn in self.turn..self.turn + CLIENTS_MAX {
+            let spent = work.is_spent();
+            match self.serve(turn % CLIENTS_MAX, &mut work, transport, surroundings) {
                 Next::Sleep => {}
                 Next::Wait => waiting = true,
-                Next::Again => busy = true,
+                Next::Again => {
+                    if spent && next_turn == self.turn + 1 {
+                        next_turn = turn;
+                    }
+                    busy = true;
+                }
             }
         }
-        self.turn = (self.turn + 1) % CLIENTS_MAX;
+        self.turn = next_turn % CLIENTS_MAX;
 
         let retry_ms = waiting.then_some(self.clock_ms + WAIT_STEP_MS);
         Round {
@@ -213,6 +225,7 @@ impl<A: Memory, C: Copy + PartialEq> Server<A, C> {
     fn serve(
         &mut self,
         index: usize,
+        work: &mut Work,
         transport: &mut impl Transport<Connection = C>,
         surroundings: &dyn Surroundings,
     ) -> Next {
@@ -225,8 +238,11 @@ impl<A: Memory, C: Copy + PartialEq> Server<A, C> {
             output: &mut self.output,
             surroundings,
             now_ms: self.clock_ms,
+            work: *work,
         };
-        match client.serve(&mut service, transport) {
+        let next = client.serve(&mut service, transport);
+        *work = service.work;
+        match next {
             Ok(next) => next,
             Err(end) => {
                 let connection = client.connection;

@@ -17,8 +17,25 @@ const INPUT_BYTES: usize = 16 * 1024;
 /// What a client has to take before its next request is run, in bytes.
 const UNSENT_BYTES_MAX: usize = 64 * 1024;
 
-/// Requests, or pieces of one, in a client's share of a round.
-const STEPS_PER_ROUND: usize = 64;
+/// Work in a client's share of a round: see [`Work`].
+const SHARE_PER_ROUND: usize = 128 * 1024;
+
+/// What a request costs beside its bytes.
+const STEP_COST: usize = 1024;
+
+/// Work that may still be done, in bytes read or replied.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Work(pub(super) usize);
+
+impl Work {
+    fn spend(&mut self, cost: usize) {
+        self.0 = self.0.saturating_sub(cost);
+    }
+
+    pub(super) fn is_spent(self) -> bool {
+        self.0 == 0
+    }
+}
 
 /// What a client does next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,6 +66,8 @@ pub(super) struct Service<'a, A: Memory> {
     pub(super) output: &'a mut Quota,
     pub(super) surroundings: &'a dyn Surroundings,
     pub(super) now_ms: u64,
+    /// Left of the round.
+    pub(super) work: Work,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -127,7 +146,8 @@ impl<A: Memory, C: Copy + PartialEq> Client<A, C> {
         if self.activity == Activity::Asleep {
             return Ok(Next::Sleep);
         }
-        for _ in 0..STEPS_PER_ROUND {
+        let mut share = Work(SHARE_PER_ROUND);
+        while !share.is_spent() && !service.work.is_spent() {
             if self.output.len() > UNSENT_BYTES_MAX {
                 self.flush(service, transport)?;
             }
@@ -136,11 +156,16 @@ impl<A: Memory, C: Copy + PartialEq> Client<A, C> {
                 self.activity = Activity::Asleep;
                 return Ok(Next::Sleep);
             }
+            let before = service.database.statistics.input_bytes + self.output.len() as u64;
             let step = if self.session.closing {
                 Step::Idle
             } else {
                 self.step(service, transport)?
             };
+            let after = service.database.statistics.input_bytes + self.output.len() as u64;
+            let cost = STEP_COST + after.saturating_sub(before) as usize;
+            share.spend(cost);
+            service.work.spend(cost);
             match step {
                 Step::Done => self.activity = Activity::Awake,
                 Step::Idle => {
