@@ -157,8 +157,10 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
+        // Whatever is printed next goes below the status, which stays as it was last.
+        let bottom = self.terminal.get_frame().area().bottom().saturating_sub(1);
+        let _ = self.terminal.set_cursor_position((0, bottom));
         restore();
-        // Below the status, which stays as it was last.
         println!();
     }
 }

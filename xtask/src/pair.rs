@@ -168,6 +168,8 @@ impl Pair {
                 announce_us,
             } => {
                 node.role = Some(Role::Master);
+                // What it held is what it is now.
+                node.ready = false;
                 let told = Duration::from_micros(detect_us + restore_us + announce_us);
                 let total = peer_killed.map_or(told, |killed| at.saturating_duration_since(killed));
                 self.takeovers
