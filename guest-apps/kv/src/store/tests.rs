@@ -2,15 +2,19 @@ use super::*;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;
 use allocator_api2::alloc::Global;
+use hs_core::class::{Class, ClassId};
+use hs_core::host::Session;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 use std::collections::HashMap;
 
 type Bytes = vec::Vec<u8>;
-type Heap = Store<Global>;
+type OnHeap = Store<Global>;
 
 const NOW: u64 = 1_700_000_000_000;
 
-fn store(limit_bytes: usize) -> Heap {
+fn store(limit_bytes: usize) -> OnHeap {
     Store::new(Global, [1, 2], limit_bytes)
 }
 
@@ -56,7 +60,7 @@ impl Model {
     }
 }
 
-fn contents(store: &mut Heap, now_ms: u64) -> BTreeMap<Bytes, (Bytes, Option<u64>)> {
+fn contents<A: Memory>(store: &mut Store<A>, now_ms: u64) -> BTreeMap<Bytes, (Bytes, Option<u64>)> {
     let mut keys = vec![];
     assert_eq!(
         store.scan(0, usize::MAX, now_ms, |key| keys.push(key.to_vec())),
@@ -126,8 +130,9 @@ fn apply(expiry: Expiry, before: Option<u64>) -> Option<u64> {
     }
 }
 
-fn run(limit_bytes: usize, steps: vec::Vec<Step>) {
-    let mut store = store(limit_bytes);
+/// Does the steps to a store and to the model; returns how many the store refused.
+fn run<A: Memory>(mut store: Store<A>, steps: vec::Vec<Step>) -> usize {
+    let mut refusals = 0;
     let mut model = Model::default();
     let mut now = NOW;
     for step in steps {
@@ -167,10 +172,13 @@ fn run(limit_bytes: usize, steps: vec::Vec<Step>) {
             Step::Expire(key, expiry) => {
                 let found = store.find(&key, now);
                 assert_eq!(found.is_some(), model.get(&key, now).is_some());
-                if let Some(found) = found {
-                    store.expire(found, expiry).unwrap();
-                    let (_, deadline) = model.0.get_mut(&key).unwrap();
-                    *deadline = apply(expiry, *deadline);
+                match found.map(|found| store.expire(found, expiry)) {
+                    Some(Ok(())) => {
+                        let (_, deadline) = model.0.get_mut(&key).unwrap();
+                        *deadline = apply(expiry, *deadline);
+                    }
+                    Some(Err(OutOfMemory)) => refused = true,
+                    None => {}
                 }
             }
             Step::Remove(key) => {
@@ -203,19 +211,21 @@ fn run(limit_bytes: usize, steps: vec::Vec<Step>) {
         let after = contents(&mut store, now);
         assert_eq!(after, model.contents(now));
         assert!(!refused || after == before);
+        refusals += usize::from(refused);
         assert!(store.expiring() >= after.values().filter(|(_, deadline)| deadline.is_some()).count());
     }
+    refusals
 }
 
 proptest! {
     #[test]
     fn a_store_is_a_map_whose_keys_expire(steps in steps()) {
-        run(usize::MAX, steps);
+        prop_assert_eq!(run(store(usize::MAX), steps), 0);
     }
 
     #[test]
     fn a_full_store_refuses_and_loses_nothing(limit_bytes in 16_000_usize..60_000, steps in steps()) {
-        run(limit_bytes, steps);
+        run(store(limit_bytes), steps);
     }
 
     /// Keys come and go between the steps of a walk; those that stay are met exactly once.
@@ -227,7 +237,7 @@ proptest! {
     ) {
         let mut store = store(usize::MAX);
         let name = |key: u32| key.to_le_bytes();
-        let change = |store: &mut Heap, changes: &[(u32, bool)]| {
+        let change = |store: &mut OnHeap, changes: &[(u32, bool)]| {
             for &(key, there) in changes {
                 if stay.contains(&key) {
                     continue;
@@ -311,4 +321,21 @@ fn counters_stay_where_they_are() {
     let before = store.get(b"n", NOW).unwrap().as_ptr();
     store.set(b"n", b"9223372036854775", Expiry::Keep, NOW).unwrap();
     assert_eq!(store.get(b"n", NOW).unwrap().as_ptr(), before);
+}
+
+/// A class whose memory runs out before the store's own limit does: every allocation may be the one that fails.
+#[test]
+fn a_class_that_runs_dry_refuses_and_loses_nothing() {
+    let session = Session::start(14);
+    let mut runner = TestRunner::deterministic();
+    let mut refusals = 0;
+    for _ in 0..200 {
+        let steps = steps().new_tree(&mut runner).unwrap().current();
+        session.restart();
+        let class = Class::create(ClassId(1), 4096).unwrap();
+        let store = Store::new(class, [1, 2], usize::MAX);
+        refusals += run(store, steps);
+        assert_eq!(class.statistics().blocks, 0, "an emptied store holds no memory");
+    }
+    assert!(refusals > 100, "memory ran out {refusals} times only");
 }
