@@ -6,7 +6,7 @@
 //!
 //! An application is a function:
 //!
-//! ```ignore
+//! ```text
 //! kernel::entry!(main);
 //! fn main(guest: &'static kernel::Guest) -> ! { … }
 //! ```

@@ -105,14 +105,13 @@ impl BootInfo {
         }
         if start.command_line != 0 {
             let bytes = phys_to_virt(start.command_line);
-            // SAFETY: a NUL-terminated string; bounded here whatever it is.
-            while info.command_line_len < COMMAND_LINE_MAX
-                && unsafe { bytes.add(info.command_line_len).read() } != 0
-            {
-                info.command_line[info.command_line_len] =
-                    // SAFETY: as above.
-                    unsafe { bytes.add(info.command_line_len).read() };
-                info.command_line_len += 1;
+            for (offset, slot) in info.command_line.iter_mut().enumerate() {
+                // SAFETY: a NUL-terminated string in RAM, of which no more is read than that.
+                match unsafe { bytes.add(offset).read() } {
+                    0 => break,
+                    byte => *slot = byte,
+                }
+                info.command_line_len = offset + 1;
             }
         }
         if start.module_count > 0 {

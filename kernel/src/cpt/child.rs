@@ -58,14 +58,10 @@ unsafe extern "C" {
 /// # Errors
 /// No room for so many threads.
 pub fn init(ncon: usize) -> Result<(), SpawnError> {
-    for slot in 0..ncon.min(CHILDREN_MAX) {
-        let thread = thread::spawn(
-            "checkpoint",
-            PRIORITY,
-            STACK_LEN,
-            Box::new(move || serve(slot)),
-        )?;
-        *SLOTS[slot].stack_top.lock() = thread::stack_top(thread.id());
+    for (number, slot) in SLOTS.iter().enumerate().take(ncon) {
+        let body = Box::new(move || serve(number));
+        let thread = thread::spawn("checkpoint", PRIORITY, STACK_LEN, body)?;
+        *slot.stack_top.lock() = thread::stack_top(thread.id());
         POOL.fetch_add(1, Ordering::Relaxed);
     }
     Ok(())

@@ -155,6 +155,7 @@ mod tests {
                         model.clear();
                     }
                 }
+                prop_assert_eq!(ranges.count(), model.len());
                 prop_assert_eq!(ranges.iter().collect::<Vec<_>>(), model.iter().copied().collect::<Vec<_>>());
             }
         }

@@ -262,7 +262,7 @@ pub fn current() -> ThreadId {
 }
 
 /// Interrupts have come on again: switch threads if one is due. Called when an
-/// [`IrqMutex`](crate::sync::IrqMutex) is released.
+/// [`IrqMutex`] is released.
 pub fn switch_point() {
     if SWITCH_DUE.load(Ordering::Relaxed) && !in_trap() {
         // SAFETY: saves everything and comes back when this thread is chosen again.
