@@ -7,7 +7,9 @@ use crate::command::Pair;
 use alloc::format;
 use alloc::vec;
 use allocator_api2::alloc::Global;
+use hs_core::class::{Class, ClassId};
 use hs_core::event::Status;
+use hs_core::host::Session;
 use hs_core::role::{Role, Term};
 use loopback::Loopback;
 use proptest::prelude::*;
@@ -31,19 +33,25 @@ impl Surroundings for World {
 }
 
 /// A server on a network in memory.
-pub(super) struct Rig {
-    server: Server<Global, usize>,
+pub(super) struct Rig<A: Memory = Global> {
+    server: Server<A, usize>,
     network: Loopback,
     now_ms: u64,
 }
 
 impl Rig {
     pub(super) fn new(buffer_len: usize) -> Self {
+        Self::over(Global, buffer_len)
+    }
+}
+
+impl<A: Memory> Rig<A> {
+    fn over(memory: A, buffer_len: usize) -> Self {
         let options = Options {
             memory_mib: 64,
             ..Options::default()
         };
-        let server = Server::new(Global, Global, options, [1, 2, 3, 4], NOW).unwrap();
+        let server = Server::new(memory.clone(), memory, options, [1, 2, 3, 4], NOW).unwrap();
         Self {
             server,
             network: Loopback::new(buffer_len),
@@ -405,5 +413,58 @@ proptest! {
         rig.network.client_close(0);
         rig.settle();
         prop_assert_eq!((rig.server.input.used_bytes(), rig.server.output.used_bytes()), (0, 0));
+    }
+}
+
+/// Memory that runs out anywhere, for requests, replies, clients and data alike: some are refused or thrown out, nobody
+/// gets a wrong answer, and afterwards everything is as it was.
+#[test]
+fn a_class_that_runs_dry_harms_nobody_for_long() {
+    let session = Session::start(1500);
+    for round in 0..20 {
+        session.restart();
+        let class = Class::create(ClassId(1), 4096).unwrap();
+        let mut rig = Rig::over(class, 1 << 14);
+        let first = rig.network.connect();
+        assert_eq!(rig.exchange(first, b"SET first here\r\n"), b"+OK\r\n");
+        let value = vec![b'v'; 100_000 + 10_000 * round];
+        let others: Heap<usize> = (0..60).map(|_| rig.network.connect()).collect();
+        let (mut stored, mut refused) = (0, 0);
+        for (turn, &client) in others.iter().enumerate() {
+            let key = format!("key {turn}");
+            let set = command(&[b"SET", key.as_bytes(), &value]);
+            let get = command(&[b"GET", key.as_bytes()]);
+            // Half of them stop in the middle.
+            if turn % 2 == 0 {
+                rig.exchange(client, &set[..set.len() / 2]);
+                continue;
+            }
+            let answer = rig.exchange(client, &set);
+            if answer == b"+OK\r\n" {
+                stored += 1;
+                let found = rig.exchange(client, &get);
+                assert!(
+                    found.is_empty() || found == bulk(&value),
+                    "{}",
+                    found.escape_ascii()
+                );
+            } else {
+                refused += 1;
+                assert!(answer.is_empty() || answer.starts_with(b"-OOM") || answer.starts_with(b"-ERR max"));
+            }
+        }
+        assert!(stored > 0 && refused > 0, "{stored} stored, {refused} refused");
+        for &client in &others {
+            rig.network.client_close(client);
+        }
+        rig.now_ms += WAIT_MS;
+        rig.settle();
+        assert_eq!(
+            rig.exchange(first, b"GET first\r\nFLUSHALL\r\n"),
+            b"$4\r\nhere\r\n+OK\r\n"
+        );
+        let again = rig.network.connect();
+        assert_eq!(rig.exchange(again, &command(&[b"SET", b"k", &value])), b"+OK\r\n");
+        assert!(rig.exchange(again, b"GET k\r\n") == bulk(&value));
     }
 }
