@@ -47,7 +47,9 @@ impl Detector {
 
     /// Something valid of the peer arrived.
     pub fn heard(&mut self, network: Network, now: Instant) {
-        self.heard[network as usize] = now;
+        // Heartbeats from the service network may be told late.
+        let heard = &mut self.heard[network as usize];
+        *heard = now.max(*heard);
     }
 
     /// The last sign of life.

@@ -118,6 +118,15 @@ pub struct Service {
     ready_len: usize,
     queue: CommitQueue,
     counters: Counters,
+    /// When there is something to do; `None` as long as nobody has looked since the last change.
+    due: Option<Due>,
+}
+
+/// When a stack that nobody touches has something to do.
+#[derive(Clone, Copy, Debug)]
+enum Due {
+    At(Instant),
+    Never,
 }
 
 impl fmt::Debug for Service {
@@ -201,6 +210,7 @@ impl Service {
             ready_len: 0,
             queue,
             counters: Counters::default(),
+            due: None,
         };
         Box::try_new_in(service, allocator.clone())
             .map(Box::leak)
@@ -222,8 +232,14 @@ impl Service {
         self.counters
     }
 
+    /// Frames in the queue: answers to what was taken in are there before [`egress`](Service::egress).
+    pub fn frames_queued(&self) -> u64 {
+        self.queue.frames()
+    }
+
     /// The queue of outgoing frames.
     pub fn queue(&mut self) -> &mut CommitQueue {
+        self.due = None;
         &mut self.queue
     }
 
@@ -241,6 +257,7 @@ impl Service {
 
     /// Takes in a received frame. [`refresh`](Service::refresh) after the last one makes the events.
     pub fn ingest(&mut self, now: Instant, frame: &[u8]) {
+        self.due = None;
         if !self.can_ingest() {
             self.counters.dropped += 1;
             return;
@@ -270,6 +287,7 @@ impl Service {
 
     /// Lets the stack put what it has to say into the queue, as far as there is room.
     pub fn egress(&mut self, now: Instant) {
+        self.due = None;
         let now = self.stack_time(now);
         self.interface.poll_maintenance(now);
         let frame_len_max = self.config.frame_len_max;
@@ -290,6 +308,7 @@ impl Service {
 
     /// Looks at all connections: makes events of what has changed, ends what has taken too long.
     pub fn refresh(&mut self, now: Instant) {
+        self.due = None;
         let now_us = self.stack_time(now).total_micros();
         for slot in 0..self.entries.len() {
             self.refresh_entry(slot, now_us);
@@ -405,6 +424,7 @@ impl Service {
         &mut self,
         connection: ConnectionId,
     ) -> Result<(&mut Entry, &mut tcp::Socket<'static>), ConnectionError> {
+        self.due = None;
         let entry = self
             .entries
             .get_mut(usize::from(connection.slot))
@@ -510,6 +530,28 @@ impl Service {
     /// When [`egress`](Service::egress) and [`refresh`](Service::refresh) have something to do, if no frame arrives.
     /// A moment that is past means now.
     pub fn poll_at(&mut self, now: Instant) -> Option<Instant> {
+        if self.is_idle(now) {
+            return match self.due {
+                Some(Due::At(at)) => Some(at),
+                _ => None,
+            };
+        }
+        let at = self.next_at(now);
+        self.due = Some(at.map_or(Due::Never, Due::At));
+        at
+    }
+
+    /// Whether there is nothing to do at `now`: [`poll_at`](Service::poll_at) has found so, and nothing was done since. An
+    /// idle service is asked often, and looking at all sockets is not free.
+    pub fn is_idle(&self, now: Instant) -> bool {
+        match self.due {
+            None => false,
+            Some(Due::Never) => true,
+            Some(Due::At(at)) => now < at,
+        }
+    }
+
+    fn next_at(&mut self, now: Instant) -> Option<Instant> {
         if self.ready_len > 0 {
             return Some(now);
         }

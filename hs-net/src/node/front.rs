@@ -22,6 +22,8 @@ pub(super) struct Front {
     serving_told: bool,
     /// The card may have more frames.
     more: bool,
+    /// The card had no room for the queue's next frame: it says when it has.
+    stalled: bool,
 }
 
 impl Front {
@@ -32,6 +34,7 @@ impl Front {
             wire,
             serving_told: false,
             more: false,
+            stalled: false,
         }
     }
 
@@ -66,17 +69,17 @@ impl<'a> ServiceGuard<'a> {
     /// Sends what is to be sent, takes in what has arrived, and makes events of it. Bounded: if there is more,
     /// [`poll_at`](ServiceGuard::poll_at) says now.
     pub fn poll(&mut self, now: Instant) {
-        self.flush(now);
+        if !self.is_idle(now) || self.frames_queued() > 0 {
+            self.flush(now);
+        }
         let node = self.node;
         let Front {
             service, wire, more, ..
         } = &mut *self.front;
         let service = service.as_mut().expect("checked when the guard was made");
-        let mut heard = false;
-        let mut take = |service: &mut Service, frame: &[u8]| {
+        let take = |service: &mut Service, frame: &[u8]| {
             if wire.is_own(frame) {
-                Inbox::put(&node.inbox, wire, frame);
-                heard = true;
+                Inbox::put(&node.inbox, wire, frame, now);
             } else {
                 service.ingest(now, frame);
             }
@@ -89,9 +92,8 @@ impl<'a> ServiceGuard<'a> {
             frames += 1;
         }
         *more = frames == FRAMES_PER_POLL;
-        service.refresh(now);
-        if heard {
-            node.wake.raise();
+        if !service.is_idle(now) {
+            service.refresh(now);
         }
         self.tell_serving();
     }
@@ -99,6 +101,7 @@ impl<'a> ServiceGuard<'a> {
     /// Sends what is to be sent.
     pub fn flush(&mut self, now: Instant) {
         let nic = self.node.setup.service_nic;
+        self.front.stalled = false;
         loop {
             self.egress(now);
             let full = !self.can_ingest();
@@ -107,6 +110,7 @@ impl<'a> ServiceGuard<'a> {
             let mut sent = 0;
             while let Some(frame) = queue.front() {
                 if nic.transmit(frame).is_err() {
+                    self.front.stalled = true;
                     return nic.kick();
                 }
                 queue.pop();
@@ -124,7 +128,9 @@ impl<'a> ServiceGuard<'a> {
 
     /// When to [`poll`](ServiceGuard::poll) again, if the node's signal is not raised before; `None` if there is no need to.
     pub fn poll_at(&mut self, now: Instant) -> Option<Instant> {
-        if self.front.more {
+        // What was taken in may have been answered already: by a reset, a reply to a ping.
+        let unsent = self.frames_queued() > 0 && !self.front.stalled;
+        if self.front.more || unsent {
             return Some(now);
         }
         Service::poll_at(self, now)

@@ -29,32 +29,45 @@ const INBOX_FRAME_LEN: usize = 128;
 /// Most frames in the inbox. More heartbeats than this say nothing new.
 const INBOX_FRAMES: usize = 8;
 
-/// The pair's frames that the application's thread found on the service network.
+/// The pair's frames that the application's thread found on the service network. Nobody is woken for them: the pair thread
+/// reads them before it judges anybody's silence.
 pub(super) struct Inbox {
-    frames: [([u8; INBOX_FRAME_LEN], usize); INBOX_FRAMES],
+    letters: [Letter; INBOX_FRAMES],
     len: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Letter {
+    frame: [u8; INBOX_FRAME_LEN],
+    len: usize,
+    at: Instant,
 }
 
 impl Inbox {
     pub(super) const fn new() -> Self {
+        let blank = Letter {
+            frame: [0; INBOX_FRAME_LEN],
+            len: 0,
+            at: Instant::from_micros(0),
+        };
         Self {
-            frames: [([0; INBOX_FRAME_LEN], 0); INBOX_FRAMES],
+            letters: [blank; INBOX_FRAMES],
             len: 0,
         }
     }
 
-    /// Puts a frame in, unless it is damaged, too long for a heartbeat, or one too many.
-    pub(super) fn put(inbox: &Mutex<Inbox>, wire: &Wire, frame: &[u8]) {
+    /// Puts in a frame that came at `now`, unless it is damaged or too long for a heartbeat. If there is no room, the last
+    /// one gives way: the newest sign of life is what counts.
+    pub(super) fn put(inbox: &Mutex<Inbox>, wire: &Wire, frame: &[u8], now: Instant) {
         if !matches!(wire.receive(frame), Received::Datagram(_)) || frame.len() > INBOX_FRAME_LEN {
             return;
         }
         let mut inbox = inbox.lock();
-        let at = inbox.len;
-        if let Some((bytes, len)) = inbox.frames.get_mut(at) {
-            bytes[..frame.len()].copy_from_slice(frame);
-            *len = frame.len();
-            inbox.len += 1;
-        }
+        let index = inbox.len.min(INBOX_FRAMES - 1);
+        let letter = &mut inbox.letters[index];
+        letter.frame[..frame.len()].copy_from_slice(frame);
+        (letter.len, letter.at) = (frame.len(), now);
+        inbox.len = index + 1;
     }
 }
 
@@ -177,20 +190,20 @@ impl PairThread {
         });
         let role = pair.role();
         let service = &mut self.service;
-        let mut hear = |frame: &[u8]| {
+        let mut hear = |frame: &[u8], at| {
             if let Received::Datagram(datagram) = service.receive(frame) {
-                pair.on_datagram(Network::Service, datagram, now);
+                pair.on_datagram(Network::Service, datagram, at);
                 service.learn_peer(frame);
             }
         };
         let mut inbox = node.inbox.lock();
         let count = core::mem::take(&mut inbox.len);
-        for (bytes, len) in &inbox.frames[..count] {
-            hear(&bytes[..*len]);
+        for letter in &inbox.letters[..count] {
+            hear(&letter.frame[..letter.len], letter.at);
         }
         drop(inbox);
         let from_service = match role {
-            Role::Spare => drain(node.setup.service_nic, hear),
+            Role::Spare => drain(node.setup.service_nic, |frame| hear(frame, now)),
             Role::Master => 0,
         };
         from_cluster.max(from_service)

@@ -49,6 +49,7 @@ impl Service {
     /// # Errors
     /// See [`ListenError`].
     pub fn listen(&mut self, port: u16, backlog: usize) -> Result<(), ListenError> {
+        self.due = None;
         if port == 0 {
             return Err(ListenError::NoPort);
         }
