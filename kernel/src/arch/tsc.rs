@@ -11,6 +11,10 @@ use x86_64::instructions::port::Port;
 const PIT_HZ: u64 = 1_193_182;
 /// How long the measure takes, in PIT ticks: about 10 ms.
 const MEASURE_TICKS: u16 = 11_932;
+/// How often the measure is tried.
+const MEASURE_TRIES: usize = 100;
+/// The output of the PIT's channel 2 in port 0x61.
+const OUTPUT2: u8 = 1 << 5;
 /// A sample that took longer than this many TSC ticks is taken again, if a quicker one can be had.
 const SAMPLE_TRIES: usize = 64;
 
@@ -72,7 +76,18 @@ fn sample(extra: &mut dyn FnMut() -> u64) -> (u16, u64, u64) {
 
 /// Measures the counter and, in the same time, how far `other` (counting down) comes. Returns the frequency of
 /// `other` in Hz.
+///
+/// # Panics
+/// If the host holds this machine up again and again: a clock that runs slow would cost it its role.
 pub fn calibrate(mut other: impl FnMut() -> u64) -> u64 {
+    (0..MEASURE_TRIES)
+        .find_map(|_| measure(&mut other))
+        .expect("the time-stamp counter can be measured in one of many tries")
+}
+
+/// One measure; `None` if the machine was held up for so long that the PIT has run through: what it
+/// shows then may be any number of rounds too little.
+fn measure(other: &mut dyn FnMut() -> u64) -> Option<u64> {
     let mut gate = Port::<u8>::new(0x61);
     let mut command = Port::<u8>::new(0x43);
     let mut channel2 = Port::<u8>::new(0x42);
@@ -84,9 +99,13 @@ pub fn calibrate(mut other: impl FnMut() -> u64) -> u64 {
         channel2.write(0xff);
         channel2.write(0xff);
     }
-    let (count0, tsc0, other0) = sample(&mut other);
+    let (count0, tsc0, other0) = sample(other);
     loop {
-        let (count1, tsc1, other1) = sample(&mut other);
+        let (count1, tsc1, other1) = sample(other);
+        // SAFETY: reading has no effect. Bit 5 is the output of channel 2, up once it has come to its end.
+        if unsafe { gate.read() } & OUTPUT2 != 0 {
+            return None;
+        }
         let elapsed = count0.wrapping_sub(count1);
         if elapsed >= MEASURE_TICKS {
             let elapsed = u64::from(elapsed);
@@ -96,7 +115,7 @@ pub fn calibrate(mut other: impl FnMut() -> u64) -> u64 {
                 ((1_000_000_u128 << 64) / u128::from(hz)) as u64,
                 Ordering::Relaxed,
             );
-            return other0.saturating_sub(other1) * PIT_HZ / elapsed;
+            return Some(other0.saturating_sub(other1) * PIT_HZ / elapsed);
         }
     }
 }
