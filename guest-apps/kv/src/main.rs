@@ -23,7 +23,7 @@ use hs_net::service::{ConnectionError, ConnectionId};
 use kernel::Guest;
 use kv::command::{Pair, Surroundings};
 use kv::options::Options;
-use kv::server::{End, News, Server, Transport};
+use kv::server::{End, News, SCRATCH_BYTES, Server, Transport};
 
 kernel::entry!(main);
 
@@ -110,13 +110,17 @@ impl Work for Kv {
     fn work(&'static mut self) {
         let node = node();
         let machine = node.machine();
+        // On the stack, and so not in a checkpoint.
+        let mut scratch = [0; SCRATCH_BYTES];
         self.server.resume(&mut Wire(node));
         loop {
             let seen = node.signal().seen();
             let now = machine.now();
             node.service().poll(now);
             let wall_ms = wall_ms(machine);
-            let round = self.server.round(&mut Wire(node), &Figures(node), wall_ms);
+            let round = self
+                .server
+                .round(&mut Wire(node), &Figures(node), &mut scratch, wall_ms);
             let poll_at = send(node);
             if round.changed || node.checkpoint_wanted() {
                 // Refused for now or lost later, the node remembers, and asks for it again.

@@ -5,7 +5,7 @@
 //! that does not take its replies is not read either, and TCP holds it back.
 //!
 //! ```text
-//! connection ─> input (16 KiB) ─> Request ─> command::run ─> Output ─> connection
+//! connection ─> scratch ─> Request ─> command::run ─> Output ─> connection
 //! ```
 //! All of this, half a request and half a reply included, lies in checkpointable memory. How much memory
 //! requests and replies take together is bounded by two [`Quota`]s. A request or reply that does not fit waits
@@ -41,6 +41,9 @@ pub const WAIT_MS: u64 = 30_000;
 
 /// How soon a server in want of memory looks again, in milliseconds.
 const WAIT_STEP_MS: u64 = 20;
+
+/// Bytes read from a connection at once.
+pub const SCRATCH_BYTES: usize = 16 * 1024;
 
 /// Expired keys cleared away in one round.
 const EXPIRE_PER_ROUND: usize = 200;
@@ -132,11 +135,13 @@ impl<A: Memory, C: Copy + PartialEq> Server<A, C> {
         }
     }
 
-    /// Takes in what has happened and serves every client that has something to do.
+    /// Takes in what has happened and serves every client that has something to do. `scratch` is for input on its way,
+    /// and need not be kept.
     pub fn round(
         &mut self,
         transport: &mut impl Transport<Connection = C>,
         surroundings: &dyn Surroundings,
+        scratch: &mut [u8; SCRATCH_BYTES],
         now_ms: u64,
     ) -> Round {
         self.clock_ms = self.clock_ms.max(now_ms);
@@ -157,7 +162,7 @@ impl<A: Memory, C: Copy + PartialEq> Server<A, C> {
         let mut next_turn = self.turn + 1;
         for turn in self.turn..self.turn + CLIENTS_MAX {
             let spent = work.is_spent();
-            match self.serve(turn % CLIENTS_MAX, &mut work, transport, surroundings) {
+            match self.serve(turn % CLIENTS_MAX, &mut work, transport, surroundings, scratch) {
                 Next::Sleep => {}
                 Next::Wait => waiting = true,
                 Next::Again => {
@@ -207,9 +212,9 @@ impl<A: Memory, C: Copy + PartialEq> Server<A, C> {
             return;
         };
         let free = self.clients.iter().position(Option::is_none);
-        let memory = self.clients.allocator().clone();
-        let client = Client::new(&memory, connection, self.next_id, address, self.clock_ms);
-        if let (Some(index), Ok(client)) = (free, client) {
+        if let Some(index) = free {
+            let memory = self.clients.allocator().clone();
+            let client = Client::new(&memory, connection, self.next_id, address, self.clock_ms);
             self.next_id += 1;
             self.database.statistics.connections += 1;
             self.database.clients += 1;
@@ -228,6 +233,7 @@ impl<A: Memory, C: Copy + PartialEq> Server<A, C> {
         work: &mut Work,
         transport: &mut impl Transport<Connection = C>,
         surroundings: &dyn Surroundings,
+        scratch: &mut [u8; SCRATCH_BYTES],
     ) -> Next {
         let Some(client) = &mut self.clients[index] else {
             return Next::Sleep;
@@ -239,6 +245,7 @@ impl<A: Memory, C: Copy + PartialEq> Server<A, C> {
             surroundings,
             now_ms: self.clock_ms,
             work: *work,
+            scratch,
         };
         let next = client.serve(&mut service, transport);
         *work = service.work;

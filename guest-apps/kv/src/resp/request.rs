@@ -297,6 +297,11 @@ impl<A: Memory> Request<A> {
         }
     }
 
+    /// Whether it has not begun.
+    pub fn is_idle(&self) -> bool {
+        self.state == State::Start
+    }
+
     /// Whether it cannot go on without more bytes. One that is whole, broken or waits for memory can.
     pub fn wants_input(&self) -> bool {
         !matches!(

@@ -1,7 +1,9 @@
 //! One client: what it has sent, and what it has yet to get.
 
 use allocator_api2::vec::Vec;
+use core::mem;
 use core::net::SocketAddr;
+use core::ops::Range;
 
 use super::WAIT_MS;
 use super::transport::{End, Transport};
@@ -9,10 +11,6 @@ use crate::Memory;
 use crate::command::{self, Database, Outcome, Refusal, Session, Surroundings};
 use crate::quota::Quota;
 use crate::resp::{Full, Output, Progress, Reply, Request};
-use crate::store::OutOfMemory;
-
-/// Bytes read from a connection at once.
-const INPUT_BYTES: usize = 16 * 1024;
 
 /// What a client has to take before its next request is run, in bytes.
 const UNSENT_BYTES_MAX: usize = 64 * 1024;
@@ -68,6 +66,8 @@ pub(super) struct Service<'a, A: Memory> {
     pub(super) now_ms: u64,
     /// Left of the round.
     pub(super) work: Work,
+    /// Where input is read to. Outside the clients' memory: most of it is worked off at once and never kept.
+    pub(super) scratch: &'a mut [u8],
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,9 +85,8 @@ enum Activity {
 pub(super) struct Client<A: Memory, C> {
     pub(super) connection: C,
     session: Session<A>,
-    /// Read and not yet taken in: the bytes from `taken` on.
-    input: Vec<u8, A>,
-    taken: usize,
+    /// Read in an earlier round and not yet taken in.
+    left_over: Vec<u8, A>,
     request: Request<A>,
     output: Output<A>,
     activity: Activity,
@@ -104,24 +103,15 @@ enum Step {
 }
 
 impl<A: Memory, C: Copy + PartialEq> Client<A, C> {
-    pub(super) fn new(
-        memory: &A,
-        connection: C,
-        id: u64,
-        address: SocketAddr,
-        now_ms: u64,
-    ) -> Result<Self, OutOfMemory> {
-        let mut input = Vec::new_in(memory.clone());
-        input.try_reserve_exact(INPUT_BYTES)?;
-        Ok(Self {
+    pub(super) fn new(memory: &A, connection: C, id: u64, address: SocketAddr, now_ms: u64) -> Self {
+        Self {
             connection,
             session: Session::new(memory, id, address, now_ms),
-            input,
-            taken: 0,
+            left_over: Vec::new_in(memory.clone()),
             request: Request::new(memory.clone()),
             output: Output::new(memory.clone()),
             activity: Activity::Awake,
-        })
+        }
     }
 
     /// Something has happened to the connection.
@@ -146,6 +136,33 @@ impl<A: Memory, C: Copy + PartialEq> Client<A, C> {
         if self.activity == Activity::Asleep {
             return Ok(Next::Sleep);
         }
+        let mut input = 0..0;
+        let next = self.serve_share(&mut input, service, transport)?;
+        if !input.is_empty() {
+            let rest = &service.scratch[input];
+            self.left_over
+                .try_reserve_exact(rest.len())
+                .map_err(|_| Leave::Abort)?;
+            self.left_over.extend_from_slice(rest);
+        }
+        // A client with nothing under way keeps no memory: the next one then writes the same pages, and a checkpoint
+        // has less to carry.
+        if self.request.is_idle() {
+            self.request.release(service.input);
+        }
+        if self.output.is_empty() {
+            self.output.release(service.output);
+        }
+        Ok(next)
+    }
+
+    /// The same, with the place in the scratch memory where input lies that is not taken in yet.
+    fn serve_share(
+        &mut self,
+        input: &mut Range<usize>,
+        service: &mut Service<'_, A>,
+        transport: &mut impl Transport<Connection = C>,
+    ) -> Result<Next, Leave> {
         let mut share = Work(SHARE_PER_ROUND);
         while !share.is_spent() && !service.work.is_spent() {
             if self.output.len() > UNSENT_BYTES_MAX {
@@ -160,7 +177,7 @@ impl<A: Memory, C: Copy + PartialEq> Client<A, C> {
             let step = if self.session.closing {
                 Step::Idle
             } else {
-                self.step(service, transport)?
+                self.step(input, service, transport)?
             };
             let after = service.database.statistics.input_bytes + self.output.len() as u64;
             let cost = STEP_COST + after.saturating_sub(before) as usize;
@@ -208,15 +225,18 @@ impl<A: Memory, C: Copy + PartialEq> Client<A, C> {
     /// Reads if nothing is left, and takes in one request or a piece of one.
     fn step(
         &mut self,
+        input: &mut Range<usize>,
         service: &mut Service<'_, A>,
         transport: &mut impl Transport<Connection = C>,
     ) -> Result<Step, Leave> {
-        let hungry = self.taken == self.input.len() && self.request.wants_input();
-        if hungry && !self.read(service, transport)? {
-            return Ok(Step::Idle);
+        if Range::is_empty(input) && self.request.wants_input() {
+            *input = 0..self.read(service, transport)?;
+            if Range::is_empty(input) {
+                return Ok(Step::Idle);
+            }
         }
-        let (used, progress) = self.request.feed(&self.input[self.taken..], service.input);
-        self.taken += used;
+        let (used, progress) = self.request.feed(&service.scratch[input.clone()], service.input);
+        input.start += used;
         match progress {
             Progress::More => Ok(Step::Done),
             Progress::Ready => self.run(service),
@@ -243,25 +263,26 @@ impl<A: Memory, C: Copy + PartialEq> Client<A, C> {
         }
     }
 
-    /// Refills the input; `false` if there is nothing to read.
+    /// Puts what was left over, or else what has arrived, at the beginning of the scratch memory, and returns how much.
     fn read(
         &mut self,
         service: &mut Service<'_, A>,
         transport: &mut impl Transport<Connection = C>,
-    ) -> Result<bool, Leave> {
-        self.input.resize(INPUT_BYTES, 0);
-        self.taken = 0;
-        let received = transport.receive(self.connection, &mut self.input);
-        self.input.truncate(received.unwrap_or(0));
-        match received {
-            Ok(0) => Ok(false),
+    ) -> Result<usize, Leave> {
+        if !self.left_over.is_empty() {
+            let nothing = Vec::new_in(self.left_over.allocator().clone());
+            let left_over = mem::replace(&mut self.left_over, nothing);
+            service.scratch[..left_over.len()].copy_from_slice(&left_over);
+            return Ok(left_over.len());
+        }
+        match transport.receive(self.connection, service.scratch) {
             Ok(count) => {
                 service.database.statistics.input_bytes += count as u64;
-                Ok(true)
+                Ok(count)
             }
             Err(End::Finished) => {
                 self.session.closing = true;
-                Ok(false)
+                Ok(0)
             }
             Err(End::Gone) => Err(Leave::Gone),
         }

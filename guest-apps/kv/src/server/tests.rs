@@ -63,7 +63,9 @@ impl<A: Memory> Rig<A> {
     fn settle(&mut self) -> bool {
         let mut changed = false;
         for _ in 0..10_000 {
-            let round = self.server.round(&mut self.network, &World, self.now_ms);
+            let round = self
+                .server
+                .round(&mut self.network, &World, &mut [0; SCRATCH_BYTES], self.now_ms);
             changed |= round.changed;
             if !round.busy && !self.network.has_events() {
                 return changed;
@@ -172,7 +174,9 @@ fn all_clients_get_their_turn_beside_a_busy_one() {
     for &client in &others {
         rig.network.client_send(client, b"INCR n\r\n");
     }
-    let round = rig.server.round(&mut rig.network, &World, NOW);
+    let round = rig
+        .server
+        .round(&mut rig.network, &World, &mut [0; SCRATCH_BYTES], NOW);
     assert!(round.busy && round.changed);
     let mut counts: Heap<Heap<u8>> = others
         .iter()
@@ -236,7 +240,9 @@ fn a_request_without_memory_waits_and_is_then_refused() {
     let late = rig.network.connect();
     let set = command(&[b"SET", b"late", &vec![b'v'; 900_000]]);
     assert_eq!(rig.exchange(late, &set), b"");
-    let round = rig.server.round(&mut rig.network, &World, rig.now_ms);
+    let round = rig
+        .server
+        .round(&mut rig.network, &World, &mut [0; SCRATCH_BYTES], rig.now_ms);
     assert_eq!(round.due_ms, Some(rig.now_ms + WAIT_STEP_MS));
 
     // One of the others leaves: there is room.
@@ -344,7 +350,9 @@ fn time_never_goes_back_and_names_the_next_expiry() {
     let mut rig = Rig::new(4096);
     let client = rig.network.connect();
     rig.exchange(client, b"SET k v PX 1000\r\n");
-    let round = rig.server.round(&mut rig.network, &World, NOW);
+    let round = rig
+        .server
+        .round(&mut rig.network, &World, &mut [0; SCRATCH_BYTES], NOW);
     assert_eq!(round.due_ms, Some(NOW + 1001));
     rig.now_ms = NOW + 400;
     assert_eq!(rig.exchange(client, b"PTTL k\r\n"), b":600\r\n");
@@ -352,7 +360,9 @@ fn time_never_goes_back_and_names_the_next_expiry() {
     rig.now_ms = NOW - 5000;
     assert_eq!(rig.exchange(client, b"PTTL k\r\n"), b":600\r\n");
     rig.now_ms = NOW + 1001;
-    let round = rig.server.round(&mut rig.network, &World, rig.now_ms);
+    let round = rig
+        .server
+        .round(&mut rig.network, &World, &mut [0; SCRATCH_BYTES], rig.now_ms);
     assert_eq!((round.due_ms, round.changed), (None, false));
     assert_eq!(rig.server.database().store.len(), 0);
 }
