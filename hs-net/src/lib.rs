@@ -23,6 +23,7 @@ extern crate std;
 
 pub mod announce;
 pub mod channel;
+mod checksum;
 pub mod commit;
 pub mod detect;
 pub mod heartbeat;

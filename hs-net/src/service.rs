@@ -53,6 +53,7 @@ use self::entry::{Entry, Phase};
 use self::listen::Listener;
 pub use self::listen::{LISTENERS_MAX, ListenError};
 use self::probe::Syn;
+use crate::checksum;
 use crate::commit::CommitQueue;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"HsServ01");
@@ -97,7 +98,7 @@ pub struct Counters {
     pub refused: u64,
     /// SYNs ignored because the backlog was full.
     pub ignored: u64,
-    /// Received frames that had to be dropped because the commit queue was full.
+    /// Received frames that were dropped because the commit queue was full or their checksum was wrong.
     pub dropped: u64,
 }
 
@@ -258,7 +259,7 @@ impl Service {
     /// Takes in a received frame. [`refresh`](Service::refresh) after the last one makes the events.
     pub fn ingest(&mut self, now: Instant, frame: &[u8]) {
         self.due = None;
-        if !self.can_ingest() {
+        if !self.can_ingest() || !checksum::tcp_is_right(frame) {
             self.counters.dropped += 1;
             return;
         }

@@ -13,8 +13,10 @@ use core::net::Ipv4Addr;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr,
-    IpAddress, IpProtocol, Ipv4Packet, Ipv4Repr, UdpPacket,
+    IpProtocol, Ipv4Packet, Ipv4Repr, UdpPacket,
 };
+
+use crate::checksum;
 
 /// UDP port of the pair on both networks.
 pub const PORT: u16 = 7707;
@@ -159,15 +161,16 @@ impl Wire {
         if udp.dst_port() != PORT {
             return Received::Other;
         }
-        let (from, to) = (IpAddress::Ipv4(ipv4.src_addr()), IpAddress::Ipv4(ipv4.dst_addr()));
+        let udp_len = usize::from(udp.len());
         // No checksum at all is legal in general; this pair's nodes always make one.
-        if udp.checksum() == 0 || !udp.verify_checksum(&from, &to) {
+        if udp.checksum() == 0 || checksum::of(ipv4.src_addr(), ipv4.dst_addr(), 17, &segment[..udp_len]) != 0
+        {
             return Received::Refused(Refusal::Damaged);
         }
         if ipv4.src_addr() != self.peer_address || udp.src_port() != PORT {
             return Received::Refused(Refusal::Stranger(ipv4.src_addr()));
         }
-        Received::Datagram(&segment[8..usize::from(udp.len())])
+        Received::Datagram(&segment[8..udp_len])
     }
 
     /// Puts headers before the datagram that lies at [`HEADERS_LEN`] in `frame`, `len` bytes long. Returns the frame's length.
@@ -200,10 +203,7 @@ impl Wire {
         udp.set_src_port(PORT);
         udp.set_dst_port(PORT);
         udp.set_len((8 + len) as u16);
-        udp.fill_checksum(
-            &IpAddress::Ipv4(self.address),
-            &IpAddress::Ipv4(self.peer_address),
-        );
+        checksum::fill_udp(self.address, self.peer_address, &mut frame[34..]);
         HEADERS_LEN + len
     }
 }

@@ -1,8 +1,9 @@
 //! The stack's device: one frame in, and out into the commit queue alone.
 
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
 
+use crate::checksum;
 use crate::commit::CommitQueue;
 
 /// A device for one call into the stack. When the queue has no room for a frame of full length, it neither gives the
@@ -40,6 +41,8 @@ impl Device for QueueDevice<'_> {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ethernet;
         capabilities.max_transmission_unit = self.frame_len_max;
+        // Made here, and looked at before a frame is taken in.
+        capabilities.checksum.tcp = Checksum::None;
         capabilities
     }
 }
@@ -56,6 +59,10 @@ pub(super) struct Append<'a>(&'a mut CommitQueue);
 
 impl TxToken for Append<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, with: F) -> R {
-        self.0.push(len, with)
+        self.0.push(len, |frame| {
+            let result = with(frame);
+            checksum::fill_tcp(frame);
+            result
+        })
     }
 }

@@ -639,6 +639,27 @@ fn pings_and_arp_are_answered() {
 }
 
 #[test]
+fn a_damaged_segment_is_dropped() {
+    let mut world = World::listening(&config());
+    let client = world.connect();
+    world.settle();
+    world.client(client).send_slice(b"some bytes").unwrap();
+    let now = StackInstant::from_micros(world.now.as_micros() as i64);
+    world.interface.poll(now, &mut world.card, &mut world.sockets);
+    let frame = world.card.sent.pop_front().expect("a segment");
+    for at in 34..frame.len() {
+        let mut frame = frame.clone();
+        frame[at] ^= 0x20;
+        world.service.ingest(world.now, &frame);
+    }
+    assert_eq!(world.service.counters().dropped, (frame.len() - 34) as u64);
+    let id = world.events[0].connection;
+    assert_eq!(world.service.recv_queue(id), 0);
+    world.service.ingest(world.now, &frame);
+    assert_eq!(world.service.recv_queue(id), 10);
+}
+
+#[test]
 fn what_cannot_be_listened_on_is_refused() {
     let world = World::new(&config());
     assert_eq!(world.service.listen(0, 1), Err(ListenError::NoPort));
