@@ -246,6 +246,11 @@ impl Outbound {
         (self.tail - self.sent) as usize
     }
 
+    /// Whether windows allow another message on the wire now.
+    pub fn may_transmit(&self) -> bool {
+        self.in_flight < self.window && (self.lost > 0 || self.sent < self.tail.min(self.limit))
+    }
+
     /// Messages sent again since the ring was made.
     pub fn retransmitted(&self) -> u64 {
         self.retransmitted

@@ -82,6 +82,11 @@ impl Channel {
         self.outbound.unsent()
     }
 
+    /// Whether windows allow another message on the wire now.
+    pub fn may_transmit(&self) -> bool {
+        self.outbound.may_transmit()
+    }
+
     /// Messages sent again, over all connections.
     pub fn retransmitted(&self) -> u64 {
         self.outbound.retransmitted()

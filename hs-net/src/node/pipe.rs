@@ -10,7 +10,8 @@ use crate::channel::flow::MessageBuffer;
 use crate::channel::frame::{CHUNK_HEADER_LEN, chunk_header};
 use crate::pair::{Epoch, Sending};
 
-/// The pair thread is woken when so many messages wait, rather than for each.
+/// The pair thread is woken when so many messages can be sent, rather than for each: a card is told of all of them at once, and
+/// telling it is what costs most.
 const BATCH: usize = 32;
 
 pub(super) struct Pipe {
@@ -76,14 +77,12 @@ impl Writer {
         let node = self.node;
         loop {
             let seen = node.room.seen();
-            let (sending, unsent) = {
+            let (sending, batch) = {
                 let mut pair = node.pair.lock();
-                (
-                    pair.send_of_transfer(self.epoch, self.id, &mut self.buffer)?,
-                    pair.unsent(),
-                )
+                let sending = pair.send_of_transfer(self.epoch, self.id, &mut self.buffer)?;
+                (sending, pair.has_batch(BATCH))
             };
-            if last || unsent >= BATCH || sending == Sending::NoRoom {
+            if last || batch {
                 node.wake.raise();
             }
             match sending {

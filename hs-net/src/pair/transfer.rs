@@ -194,14 +194,9 @@ impl Pair {
         self.channel.message_len_max()
     }
 
-    /// Messages queued and not yet on the wire.
-    pub fn unsent(&self) -> usize {
-        self.channel.unsent()
-    }
-
-    /// Messages that find room now.
-    pub fn room(&self) -> usize {
-        self.channel.room()
+    /// Whether so many messages wait that could go on the wire now.
+    pub fn has_batch(&self, batch: usize) -> bool {
+        self.channel.unsent() >= batch && self.channel.may_transmit()
     }
 
     /// Reads what the spare says of checkpoints.
