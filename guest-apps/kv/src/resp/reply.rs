@@ -18,17 +18,23 @@ pub struct Reply<'a, A: Memory> {
     quota: &'a mut Quota,
 }
 
-/// Text on one line: line ends become blanks, as Redis makes them.
-struct OneLine<'a, 'b, A: Memory>(&'a mut Reply<'b, A>);
+/// Text on one line: line ends become blanks and those at the end are left out, as Redis does it.
+struct OneLine<'a, 'b, A: Memory> {
+    reply: &'a mut Reply<'b, A>,
+    /// Line ends that will be blanks if anything follows.
+    held_back: usize,
+}
 
 impl<A: Memory> fmt::Write for OneLine<'_, '_, A> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let mut pieces = text.split(['\r', '\n']);
-        let first = pieces.next().unwrap_or_default();
-        self.0.raw(first.as_bytes()).map_err(|Full| fmt::Error)?;
-        for piece in pieces {
-            self.0.raw(b" ").map_err(|Full| fmt::Error)?;
-            self.0.raw(piece.as_bytes()).map_err(|Full| fmt::Error)?;
+        for (index, piece) in text.split(['\r', '\n']).enumerate() {
+            self.held_back += usize::from(index > 0);
+            if !piece.is_empty() {
+                for _ in 0..core::mem::take(&mut self.held_back) {
+                    self.reply.raw(b" ").map_err(|Full| fmt::Error)?;
+                }
+                self.reply.raw(piece.as_bytes()).map_err(|Full| fmt::Error)?;
+            }
         }
         Ok(())
     }
@@ -95,11 +101,15 @@ impl<'a, A: Memory> Reply<'a, A> {
 
     fn line(&mut self, kind: u8, text: impl fmt::Display) -> Result<(), Full> {
         self.raw(&[kind])?;
-        fmt::write(&mut OneLine(self), format_args!("{text}")).map_err(|fmt::Error| Full)?;
+        let mut line = OneLine {
+            reply: self,
+            held_back: 0,
+        };
+        fmt::write(&mut line, format_args!("{text}")).map_err(|fmt::Error| Full)?;
         self.raw(b"\r\n")
     }
 
-    /// `+text`. Line ends in it become blanks.
+    /// `+text`. Line ends in it become blanks, those at its end go.
     ///
     /// # Errors
     /// No memory.
@@ -115,7 +125,7 @@ impl<'a, A: Memory> Reply<'a, A> {
         self.raw(b"+OK\r\n")
     }
 
-    /// `-text`, beginning with its code: `ERR …`. Line ends in it become blanks.
+    /// `-text`, beginning with its code: `ERR …`. Line ends in it become blanks, those at its end go.
     ///
     /// # Errors
     /// No memory.
@@ -212,7 +222,7 @@ mod tests {
         reply.count(7).unwrap();
         reply.take_back(mark);
         reply.bulk_or_null(None).unwrap();
-        let expected: &[u8] = b"+PONG\r\n-ERR a  b and c \r\n:-9223372036854775808\r\n$4\r\na\r\n\0\r\n$-1\r\n*2\r\n$4\r\n1-22\r\n$-1\r\n";
+        let expected: &[u8] = b"+PONG\r\n-ERR a  b and c\r\n:-9223372036854775808\r\n$4\r\na\r\n\0\r\n$-1\r\n*2\r\n$4\r\n1-22\r\n$-1\r\n";
         assert_eq!(output.front(), expected);
     }
 }
