@@ -509,21 +509,21 @@ impl Pair {
         }
     }
 
-    /// When [`on_time`](Pair::on_time) and [`transmit`](Pair::transmit) have something to do, if nothing happens before.
-    pub fn poll_at(&self) -> Instant {
+    /// When [`on_time`](Pair::on_time) and [`beat`](Pair::beat) have something to do, if nothing happens before; and
+    /// [`transmit`](Pair::transmit) too, if it `may_transmit`. Who cannot send now must not be told to: that would be once
+    /// again and again, for nothing.
+    pub fn poll_at(&self, may_transmit: bool) -> Instant {
         let end_at = self.end_at.as_ref().map(|(at, _)| *at);
-        let peer_at = match &self.peer {
-            Some(peer) => self
-                .channel
-                .poll_at()
-                .into_iter()
-                .chain([peer.detector.poll_at()])
-                .min(),
+        let detector_at = self.peer.as_ref().map(|peer| peer.detector.poll_at());
+        let transmit_at = match &self.peer {
+            _ if !may_transmit => None,
+            Some(_) => self.channel.poll_at(),
             None => (!self.taking_over).then_some(self.hello_at),
         };
-        end_at
+        let times = [end_at, detector_at, transmit_at];
+        times
             .into_iter()
-            .chain(peer_at)
+            .flatten()
             .fold(self.pace.poll_at(), Instant::min)
     }
 

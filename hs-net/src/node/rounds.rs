@@ -137,7 +137,7 @@ impl PairThread {
 
     fn poll_at(&self) -> Instant {
         let announce_at = self.node.announcer.lock().as_ref().and_then(Announcer::poll_at);
-        let pair_at = self.node.pair.lock().poll_at();
+        let pair_at = self.node.pair.lock().poll_at(self.stalled.is_none());
         announce_at
             .into_iter()
             .chain(self.node.retry_at())

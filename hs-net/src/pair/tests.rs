@@ -303,7 +303,7 @@ impl World {
                 .ends
                 .iter()
                 .filter(|end| !end.dead)
-                .map(|end| end.pair.poll_at());
+                .map(|end| end.pair.poll_at(true));
             let links = self
                 .ends
                 .iter()
