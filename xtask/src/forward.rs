@@ -128,6 +128,8 @@ fn reset(stream: &TcpStream) {
 
 #[cfg(test)]
 mod tests {
+    use rustix::net::{AddressFamily, SocketType, bind, getsockname, listen, socket};
+
     use super::*;
 
     fn forwarded(service: SocketAddr) -> TcpStream {
@@ -159,12 +161,13 @@ mod tests {
 
     #[test]
     fn a_new_connection_waits_for_a_service_that_comes_back() {
-        let first = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = first.local_addr().unwrap();
-        drop(first);
-        let mut client = forwarded(address);
+        // Bound and not listening: whoever connects is refused, as by a host whose service is down.
+        let down = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        bind(&down, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let mut client = forwarded(getsockname(&down).unwrap().try_into().unwrap());
         client.write_all(b"still here?").unwrap();
-        let second = TcpListener::bind(address).unwrap();
+        listen(&down, 1).unwrap();
+        let second = TcpListener::from(down);
         let (mut stream, _) = second.accept().unwrap();
         let mut request = [0; 11];
         stream.read_exact(&mut request).unwrap();

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every test there is, one step after the other.
 //!
 //! A step passes or fails as a whole; one that fails does not keep the others from running. The tests that need guests
-//! run in namespaces of their own ([`inside`]), through the machinery that `run-pair` uses.
+//! run in namespaces of their own ([`mod@inside`]), through the machinery that `run-pair` uses.
 
 mod guest;
 mod inside;

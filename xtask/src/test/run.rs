@@ -1,6 +1,6 @@
 //! `run-pair` itself, as a person starts it.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -11,12 +11,15 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::runner::Runner;
 use crate::command::{OURSELVES, root};
+use crate::events::Tail;
 use crate::host::PYTHON;
 
 /// A started `run-pair`. Dropping it ends it.
 struct Started {
     child: Child,
     lines: BufReader<ChildStdout>,
+    /// The commands that it shows, and why it fails if it does.
+    said: Tail,
 }
 
 impl Started {
@@ -30,10 +33,8 @@ impl Started {
             .stderr(Stdio::piped());
         let mut child = command.spawn()?;
         let lines = BufReader::new(child.stdout.take().expect("it is piped"));
-        // Its shown commands would fill the pipe, and nobody reads them here.
-        let errors = child.stderr.take().expect("it is piped");
-        std::thread::spawn(move || crate::events::lines(errors, |_| {}));
-        Ok(Started { child, lines })
+        let (said, _) = Tail::follow(child.stderr.take().expect("it is piped"), |_| {});
+        Ok(Started { child, lines, said })
     }
 
     /// The rest of the first line that begins with `start`.
@@ -42,9 +43,10 @@ impl Started {
         loop {
             let mut line = String::new();
             if self.lines.read_line(&mut line)? == 0 {
+                let status = self.child.wait()?;
                 bail!(
-                    "run-pair ended ({}) without a line `{start}…`:\n{before}",
-                    self.child.wait()?
+                    "run-pair ended ({status}) without a line `{start}…`:\n{before}{}",
+                    self.said.text()
                 );
             }
             if let Some(rest) = line.strip_prefix(start) {
@@ -52,6 +54,17 @@ impl Started {
             }
             before.push_str(&line);
         }
+    }
+
+    /// Waits for its end, which must be a success.
+    fn end(&mut self) -> Result<()> {
+        let mut rest = String::new();
+        self.lines.read_to_string(&mut rest)?;
+        let status = self.child.wait()?;
+        if !status.success() {
+            bail!("run-pair ended with {status}:\n{rest}{}", self.said.text());
+        }
+        Ok(())
     }
 }
 
@@ -129,10 +142,7 @@ pub(super) fn as_documented(runner: &mut Runner) -> Result<()> {
     }
     let took = run.line("takeover: spare is master after ")?;
     client(runner, "verify 5 200")?;
-    let status = run.child.wait()?;
-    if !status.success() {
-        bail!("run-pair ended with {status}");
-    }
+    run.end()?;
     check_report(&std::fs::read_to_string(&report.0).context("no report was written")?)?;
     runner.note(&format!("takeover after {took}"));
     Ok(())
