@@ -139,6 +139,8 @@ pub struct Call<'a, A: Memory> {
     session: &'a mut Session<A>,
     surroundings: &'a dyn Surroundings,
     now_ms: u64,
+    /// A key whose value is the block of this argument.
+    adoption: Option<(Found, usize)>,
 }
 
 /// What came of a request.
@@ -150,9 +152,9 @@ pub enum Outcome {
     NoRoom,
 }
 
-/// Runs `request`, which is whole, and writes its reply to `output`, whose memory comes from `quota`.
+/// Runs `request`, which is whole and may lose its large arguments to the store, and writes its reply to `output`, whose memory comes from `quota`.
 pub fn run<A: Memory>(
-    request: &Request<A>,
+    request: &mut Request<A>,
     output: &mut Output<A>,
     quota: &mut Quota,
     database: &mut Database<A>,
@@ -172,9 +174,12 @@ pub fn run<A: Memory>(
         session,
         surroundings,
         now_ms,
+        adoption: None,
     };
     let result = call.dispatch();
-    let Call { mut reply, .. } = call;
+    let Call {
+        mut reply, adoption, ..
+    } = call;
     let refused = match result {
         Ok(()) => false,
         Err(Refusal::NoRoom) => {
@@ -190,6 +195,9 @@ pub fn run<A: Memory>(
             true
         }
     };
+    if let Some((found, index)) = adoption {
+        database.store.adopt(found, request.take_large(index));
+    }
     database.statistics.commands += 1;
     database.statistics.errors += u64::from(refused);
     Outcome::Answered

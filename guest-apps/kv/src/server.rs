@@ -214,7 +214,8 @@ impl<A: Memory, C: Copy + PartialEq> Server<A, C> {
         let free = self.clients.iter().position(Option::is_none);
         if let Some(index) = free {
             let memory = self.clients.allocator().clone();
-            let client = Client::new(&memory, connection, self.next_id, address, self.clock_ms);
+            let data = self.database.store.memory();
+            let client = Client::new(&memory, &data, connection, self.next_id, address, self.clock_ms);
             self.next_id += 1;
             self.database.statistics.connections += 1;
             self.database.clients += 1;

@@ -75,6 +75,15 @@ impl<A: Memory> Places for Slots<Entry<A>, A> {
     }
 }
 
+/// A value to be.
+#[derive(Clone, Copy)]
+enum Content<'a> {
+    /// These bytes.
+    Copy(&'a [u8]),
+    /// A block for so many bytes, which comes later.
+    Later(usize),
+}
+
 /// A key that is there. Any change to the store may end it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Found(SlotIndex);
@@ -179,24 +188,65 @@ impl<A: Memory> Store<A> {
     /// # Errors
     /// Nothing was changed, but for an expired `key` that is gone.
     pub fn set(&mut self, key: &[u8], value: &[u8], expiry: Expiry, now_ms: u64) -> Result<(), OutOfMemory> {
+        self.put(key, Content::Copy(value), expiry, now_ms).map(drop)
+    }
+
+    /// Makes sure that `key` is there and that there is room for a value of `len` bytes, which [`adopt`](Store::adopt) has
+    /// to put there next.
+    ///
+    /// # Errors
+    /// Nothing was changed, but for an expired `key` that is gone.
+    pub fn make_room(
+        &mut self,
+        key: &[u8],
+        len: usize,
+        expiry: Expiry,
+        now_ms: u64,
+    ) -> Result<Found, OutOfMemory> {
+        self.put(key, Content::Later(len), expiry, now_ms)
+    }
+
+    fn put(
+        &mut self,
+        key: &[u8],
+        content: Content<'_>,
+        expiry: Expiry,
+        now_ms: u64,
+    ) -> Result<Found, OutOfMemory> {
         let found = self.find(key, now_ms);
         if let Expiry::At(_) = expiry {
             self.deadlines.reserve()?;
         }
-        let slot = match found {
-            Some(Found(slot)) => {
+        let slot = match (found, content) {
+            (Some(Found(slot)), Content::Copy(value)) => {
                 self.replace_value(slot, value)?;
                 slot
             }
-            None => {
+            (Some(Found(slot)), Content::Later(len)) => {
+                let old_bytes = block_bytes(self.slots.get(slot).value.capacity());
+                self.check_limit(block_bytes(len).saturating_sub(old_bytes))?;
+                slot
+            }
+            (None, content) => {
+                let (value, later) = match content {
+                    Content::Copy(value) => (value, 0),
+                    Content::Later(len) => (&[][..], len),
+                };
                 let entry = self.new_entry(key, value)?;
-                self.check_limit(entry.block_bytes() + self.slots.growth_bytes(1))?;
+                self.check_limit(entry.block_bytes() + block_bytes(later) + self.slots.growth_bytes(1))?;
                 self.reserve(1)?;
                 self.insert(entry)
             }
         };
         self.set_expiry(slot, expiry);
-        Ok(())
+        Ok(Found(slot))
+    }
+
+    /// Makes `value`, a whole block of [`memory`](Store::memory), the value of the key that room was made for.
+    pub fn adopt(&mut self, found: Found, value: Vec<u8, A>) {
+        self.content_bytes += block_bytes(value.capacity());
+        let old = core::mem::replace(&mut self.slots.get_mut(found.0).value, value);
+        self.content_bytes -= block_bytes(old.capacity());
     }
 
     /// Gives each key of `pairs` its value, for ever; of a key that comes twice, the later one. All or none.
@@ -339,7 +389,8 @@ impl<A: Memory> Store<A> {
         if at < self.slots.end() { at as u64 } else { 0 }
     }
 
-    fn memory(&self) -> A {
+    /// Where keys and values lie.
+    pub fn memory(&self) -> A {
         self.table.allocator().clone()
     }
 
@@ -356,7 +407,7 @@ impl<A: Memory> Store<A> {
     }
 
     fn check_limit(&self, additional_bytes: usize) -> Result<(), OutOfMemory> {
-        if self.used_bytes().saturating_add(additional_bytes) > self.limit_bytes {
+        if additional_bytes > 0 && self.used_bytes().saturating_add(additional_bytes) > self.limit_bytes {
             return Err(OutOfMemory);
         }
         Ok(())

@@ -102,8 +102,16 @@ pub(super) fn absolute_ms(given: i64, time: Time, now_ms: u64) -> Option<i64> {
     }
 }
 
-fn store<A: Memory>(call: &mut Call<'_, A>, key: &[u8], value: &[u8], expiry: Expiry) -> Result<(), Refusal> {
-    call.database.store.set(key, value, expiry, call.now_ms)?;
+/// Stores the argument at `index` under the key, which is the first argument.
+fn store<A: Memory>(call: &mut Call<'_, A>, index: usize, expiry: Expiry) -> Result<(), Refusal> {
+    let (key, value) = (call.arg(1), call.arg(index));
+    let store = &mut call.database.store;
+    if call.request.is_large(index) {
+        let found = store.make_room(key, value.len(), expiry, call.now_ms)?;
+        call.adoption = Some((found, index));
+    } else {
+        store.set(key, value, expiry, call.now_ms)?;
+    }
     call.changed();
     Ok(())
 }
@@ -115,7 +123,7 @@ pub(super) fn set<A: Memory>(call: &mut Call<'_, A>) -> Result<(), Refusal> {
         None if options.keep_expiry => Expiry::Keep,
         None => Expiry::Never,
     };
-    let (key, value) = (call.arg(1), call.arg(2));
+    let key = call.arg(1);
     let found = if options.get {
         call.look_up(key)
     } else {
@@ -130,7 +138,7 @@ pub(super) fn set<A: Memory>(call: &mut Call<'_, A>) -> Result<(), Refusal> {
         Condition::IfPresent => found.is_some(),
     };
     if wanted {
-        store(call, key, value, expiry)?;
+        store(call, 2, expiry)?;
     }
     match (options.get, wanted) {
         (true, _) => {}
@@ -143,14 +151,14 @@ pub(super) fn set<A: Memory>(call: &mut Call<'_, A>) -> Result<(), Refusal> {
 pub(super) fn setnx<A: Memory>(call: &mut Call<'_, A>) -> Result<(), Refusal> {
     let absent = call.find(call.arg(1)).is_none();
     if absent {
-        store(call, call.arg(1), call.arg(2), Expiry::Never)?;
+        store(call, 2, Expiry::Never)?;
     }
     Ok(call.reply.integer(i64::from(absent))?)
 }
 
 fn set_for<A: Memory>(call: &mut Call<'_, A>, time: Time, command: &'static str) -> Result<(), Refusal> {
     let expiry = deadline(call, time, 2, command)?;
-    store(call, call.arg(1), call.arg(3), expiry)?;
+    store(call, 3, expiry)?;
     Ok(call.reply.ok()?)
 }
 
@@ -169,7 +177,7 @@ pub(super) fn get<A: Memory>(call: &mut Call<'_, A>) -> Result<(), Refusal> {
 
 pub(super) fn getset<A: Memory>(call: &mut Call<'_, A>) -> Result<(), Refusal> {
     get(call)?;
-    store(call, call.arg(1), call.arg(2), Expiry::Never)
+    store(call, 2, Expiry::Never)
 }
 
 pub(super) fn getdel<A: Memory>(call: &mut Call<'_, A>) -> Result<(), Refusal> {
@@ -228,7 +236,11 @@ fn add<A: Memory>(call: &mut Call<'_, A>, amount: i64) -> Result<(), Refusal> {
         None => 0,
     };
     let after = before.checked_add(amount).ok_or(Refusal::Overflow)?;
-    store(call, key, Decimal::new(after).as_bytes(), Expiry::Keep)?;
+    let text = Decimal::new(after);
+    call.database
+        .store
+        .set(key, text.as_bytes(), Expiry::Keep, call.now_ms)?;
+    call.changed();
     Ok(call.reply.integer(after)?)
 }
 

@@ -4,7 +4,8 @@
 //! request that is not finished takes memory, and all of it is drawn from a [`Quota`] that the clients share:
 //! ```text
 //! arena   small arguments, end to end, and a line of words while it is typed
-//! large   arguments from 16 KiB on, each in a block of its own, reserved whole when its length is known
+//! large   arguments from 16 KiB on, each in a block of its own, reserved whole when its length is known;
+//!         a command may take the block for good instead of copying it
 //! args    where each argument lies
 //! ```
 //! An argument that the quota cannot hold is not the end of the connection: if other clients hold memory,
@@ -14,7 +15,7 @@
 
 use allocator_api2::vec::Vec;
 use core::fmt;
-use core::mem::size_of;
+use core::mem::{self, size_of};
 use core::ops::Range;
 
 use super::inline::Words;
@@ -170,6 +171,10 @@ pub struct Request<A: Memory> {
     arena: Vec<u8, A>,
     args: Vec<Span, A>,
     large: Vec<Vec<u8, A>, A>,
+    /// Where the blocks of large arguments come from.
+    large_memory: A,
+    /// Blocks that were taken out of `large`, and are still drawn.
+    taken_bytes: usize,
     /// The arguments did not fit, and are being skipped.
     dropped: bool,
     /// What all this has drawn from the quota.
@@ -212,14 +217,16 @@ fn settle<T, A: Memory>(vec: &mut Vec<T, A>, kept: usize, drawn_bytes: &mut usiz
 }
 
 impl<A: Memory> Request<A> {
-    /// Nothing yet. Takes no memory.
-    pub fn new(memory: A) -> Self {
+    /// Nothing yet. Takes no memory. Large arguments will lie in `large_memory`, everything else in `memory`.
+    pub fn new(memory: A, large_memory: A) -> Self {
         Self {
             state: State::Start,
             header: Header::EMPTY,
             arena: Vec::new_in(memory.clone()),
             args: Vec::new_in(memory.clone()),
             large: Vec::new_in(memory),
+            large_memory,
+            taken_bytes: 0,
             dropped: false,
             drawn_bytes: 0,
         }
@@ -330,7 +337,28 @@ impl<A: Memory> Request<A> {
         }
     }
 
+    /// Whether the argument at `index` has a block of its own.
+    pub fn is_large(&self, index: usize) -> bool {
+        matches!(self.args[index], Span::Large { .. })
+    }
+
+    /// Takes a large argument's block, as long as the class makes it, and leaves an empty argument.
+    ///
+    /// # Panics
+    /// If the argument is not [large](Request::is_large).
+    pub fn take_large(&mut self, index: usize) -> Vec<u8, A> {
+        let Span::Large { index } = self.args[index] else {
+            panic!("argument {index} has no block of its own")
+        };
+        let nothing = Vec::new_in(self.large_memory.clone());
+        let block = mem::replace(&mut self.large[index as usize], nothing);
+        self.taken_bytes += block_bytes(block.capacity());
+        block
+    }
+
     fn clear(&mut self, quota: &mut Quota, arena_kept: usize, table_kept: usize) {
+        self.drawn_bytes -= self.taken_bytes;
+        quota.give_back(mem::take(&mut self.taken_bytes));
         for vec in self.large.drain(..) {
             let bytes = block_bytes(vec.capacity());
             self.drawn_bytes -= bytes;
@@ -484,8 +512,8 @@ impl<A: Memory> Request<A> {
         if !grow(&mut self.large, 1, &mut self.drawn_bytes, quota) || !quota.take(bytes) {
             return false;
         }
-        let mut block = Vec::new_in(self.args.allocator().clone());
-        if block.try_reserve_exact(len).is_err() {
+        let mut block = Vec::new_in(self.large_memory.clone());
+        if block.try_reserve_exact(bytes).is_err() {
             quota.give_back(bytes);
             return false;
         }

@@ -103,12 +103,19 @@ enum Step {
 }
 
 impl<A: Memory, C: Copy + PartialEq> Client<A, C> {
-    pub(super) fn new(memory: &A, connection: C, id: u64, address: SocketAddr, now_ms: u64) -> Self {
+    pub(super) fn new(
+        memory: &A,
+        data: &A,
+        connection: C,
+        id: u64,
+        address: SocketAddr,
+        now_ms: u64,
+    ) -> Self {
         Self {
             connection,
             session: Session::new(memory, id, address, now_ms),
             left_over: Vec::new_in(memory.clone()),
-            request: Request::new(memory.clone()),
+            request: Request::new(memory.clone(), data.clone()),
             output: Output::new(memory.clone()),
             activity: Activity::Awake,
         }
@@ -297,7 +304,7 @@ impl<A: Memory, C: Copy + PartialEq> Client<A, C> {
             return Ok(Step::NoMemory);
         }
         let outcome = command::run(
-            &self.request,
+            &mut self.request,
             &mut self.output,
             service.output,
             service.database,

@@ -78,6 +78,7 @@ fn contents<A: Memory>(store: &mut Store<A>, now_ms: u64) -> BTreeMap<Bytes, (By
 #[derive(Clone, Debug)]
 enum Step {
     Set(Bytes, Bytes, Expiry),
+    Adopt(Bytes, Bytes, Expiry),
     SetAll(vec::Vec<(Bytes, Bytes)>),
     Append(Bytes, Bytes),
     Expire(Bytes, Expiry),
@@ -110,6 +111,7 @@ fn expiry() -> impl Strategy<Value = Expiry> {
 fn steps() -> impl Strategy<Value = vec::Vec<Step>> {
     let step = prop_oneof![
         6 => (key(), value(), expiry()).prop_map(|(key, value, expiry)| Step::Set(key, value, expiry)),
+        2 => (key(), value(), expiry()).prop_map(|(key, value, expiry)| Step::Adopt(key, value, expiry)),
         2 => proptest::collection::vec((key(), value()), 0..8).prop_map(Step::SetAll),
         2 => (key(), value()).prop_map(|(key, value)| Step::Append(key, value)),
         2 => (key(), expiry()).prop_map(|(key, expiry)| Step::Expire(key, expiry)),
@@ -146,6 +148,19 @@ fn run<A: Memory>(mut store: Store<A>, steps: vec::Vec<Step>) -> usize {
                 }
                 Err(OutOfMemory) => refused = true,
             },
+            Step::Adopt(key, value, expiry) => {
+                // As in life, the block is there first.
+                let block = copy_in(&value, &store.memory());
+                match block.and_then(|block| Ok((store.make_room(&key, value.len(), expiry, now)?, block))) {
+                    Ok((found, block)) => {
+                        store.adopt(found, block);
+                        let deadline =
+                            apply(expiry, model.get(&key, now).and_then(|(_, deadline)| *deadline));
+                        model.0.insert(key, (value, deadline));
+                    }
+                    Err(OutOfMemory) => refused = true,
+                }
+            }
             Step::SetAll(pairs) => {
                 match store.set_all(
                     pairs

@@ -18,7 +18,7 @@ enum Seen {
 
 /// Feeds `input` in pieces that end at `cuts`, and returns what came out.
 fn feed_all(input: &[u8], cuts: &[usize], quota: &mut Quota) -> Heap<Seen> {
-    let mut request = Request::new(Global);
+    let mut request = Request::new(Global, Global);
     let mut seen = vec![];
     let mut from = 0;
     let mut ends = cuts.to_vec();
@@ -162,7 +162,7 @@ fn an_argument_waits_while_others_hold_memory_and_can_give_up() {
     let bytes = encode(&args);
     let mut quota = Quota::new(200_000);
     assert!(quota.take(150_000));
-    let mut request = Request::new(Global);
+    let mut request = Request::new(Global, Global);
     let (used, progress) = request.feed(&bytes, &mut quota);
     assert_eq!(progress, Progress::Stalled);
     let (none, progress) = request.feed(&bytes[used..], &mut quota);
@@ -193,7 +193,7 @@ fn an_argument_waits_while_others_hold_memory_and_can_give_up() {
 fn requests_that_hold_large_arguments_never_wait_for_each_other() {
     let bytes = encode(&vec![vec![b'v'; 100_000]; 2]);
     let mut quota = Quota::new(300_000);
-    let (mut one, mut other) = (Request::new(Global), Request::new(Global));
+    let (mut one, mut other) = (Request::new(Global, Global), Request::new(Global, Global));
     assert_eq!(one.feed(&bytes[..50_000], &mut quota).1, Progress::More);
     assert_eq!(other.feed(&bytes[..50_000], &mut quota).1, Progress::More);
     assert_eq!(one.feed(&bytes[50_000..], &mut quota).1, Progress::TooLarge);
@@ -207,4 +207,20 @@ fn requests_that_hold_large_arguments_never_wait_for_each_other() {
 fn the_text_of_an_error_is_text() {
     let text: String = ProtocolError::ExpectedBulk(b'!').to_string();
     assert_eq!(text, "expected '$', got '!'");
+}
+
+#[test]
+fn a_large_argument_can_be_taken() {
+    let value = vec![b'v'; 100_000];
+    let bytes = encode(&vec![b"SET".to_vec(), b"k".to_vec(), value.clone()]);
+    let mut quota = quota();
+    let mut request = Request::new(Global, Global);
+    assert_eq!(request.feed(&bytes, &mut quota).1, Progress::Ready);
+    assert!(request.is_large(2) && !request.is_large(1));
+    let drawn = quota.used_bytes();
+    let block = request.take_large(2);
+    assert_eq!((&block[..], block.capacity()), (&value[..], 1 << 17));
+    assert_eq!((request.arg(2), quota.used_bytes()), (&b""[..], drawn));
+    request.release(&mut quota);
+    assert_eq!(quota.used_bytes(), 0);
 }
