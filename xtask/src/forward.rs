@@ -178,7 +178,9 @@ mod tests {
     fn a_reset_of_the_service_reaches_the_client() {
         let service = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut client = forwarded(service.local_addr().unwrap());
-        let (stream, _) = service.accept().unwrap();
+        client.write_all(b"x").unwrap();
+        let (mut stream, _) = service.accept().unwrap();
+        stream.read_exact(&mut [0]).unwrap();
         set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
         drop(stream);
         assert_eq!(

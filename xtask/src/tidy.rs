@@ -296,13 +296,10 @@ mod tests {
         assert!(faults("kernel/src/x.rs", of_another).contains(":5: unsafe without"));
         assert!(faults("kernel/src/x.rs", "fn f() {}\n").contains(":1: begins without"));
         assert_eq!(faults("kernel/src/x_tests.rs", "fn f() {}\n"), "");
-        assert!(
-            faults(
-                "kernel/src/x.rs",
-                &format!("//! Words.\n{}", "\n".repeat(LINES_MAX))
-            )
-            .contains("701 lines")
-        );
+        let long = format!("//! Words.\n{}", "\n".repeat(LINES_MAX));
+        assert!(faults("kernel/src/x.rs", &long).contains("601 lines"));
+        assert_eq!(faults("kernel/src/x_tests.rs", &long), "");
+        assert!(faults("kernel/src/x_tests.rs", &"\n".repeat(TEST_LINES_MAX + 1)).contains("901 lines"));
         for (front, back) in MACHINE_MARKS {
             assert!(
                 faults("any/file", &format!("see {front}{back}x\n"))
