@@ -6,7 +6,9 @@
 //!
 //! - A spare follows the newest master that it has heard of. It takes over, in the next term, when its master is silent beyond
 //!   the deadline or comes back as another boot, if it holds a whole checkpoint; else there is nothing to take over.
-//! - A master whose spare is silent goes on alone, and takes any spare of the same build that says hello.
+//! - A master whose spare is silent goes on alone, and takes any spare of the same build that says hello. It is in less of a
+//!   hurry than a spare, by [`MASTER_PATIENCE`]: nobody waits for it to give its spare up, and a spare that was given up while
+//!   its machine was merely busy must be sent everything again, during which time nothing can be taken over.
 //! - A master that hears of a newer term was replaced, and ends. Two masters of one term were started by
 //!   mistake: the one whose session is smaller ends.
 //!
@@ -35,6 +37,8 @@ use crate::channel::handshake::{Greeting, Handshake, Words};
 use crate::detect::{Detector, Network};
 use crate::heartbeat::Pace;
 
+/// So many deadlines of silence until a master gives its spare up. A spare waits for one.
+pub const MASTER_PATIENCE: u32 = 4;
 /// While there is no peer, a hello goes out each time that so many heartbeats would have.
 const HELLO_BEATS: u32 = 5;
 /// A node that must end says hello so often before it does: its peer wants to know why too.
@@ -333,7 +337,11 @@ impl Pair {
                 }
                 self.channel.open(connection, hello.datagram_len_max.into());
                 self.transfers.begin_epoch();
-                let detector = Detector::new(self.settings.heartbeat, self.settings.deadline, now);
+                let deadline = match self.role {
+                    Role::Master => self.settings.deadline * MASTER_PATIENCE,
+                    Role::Spare => self.settings.deadline,
+                };
+                let detector = Detector::new(self.settings.heartbeat, deadline, now);
                 self.peer = Some(Peer {
                     session: hello.session,
                     detector,

@@ -441,7 +441,7 @@ fn one_network_is_enough() {
 fn a_replaced_master_ends_when_it_hears_of_it() {
     let mut world = World::ready(3);
     world.weather(CUT);
-    world.run_ms(300);
+    world.run_ms(400);
     assert!(world.ends[1].took_over());
     assert!(world.ends[0].has(|notice| matches!(notice, Notice::SpareLost(Some(_)))));
     assert!(!world.ends[0].ended());
@@ -462,9 +462,10 @@ fn a_master_goes_on_without_its_spare_and_takes_the_next() {
     world.ends[0].send_checkpoint(id(1, 1), vec![1; 3_000_000]);
     world.run_ms(5);
     world.ends[1].dead = true;
-    world.run_ms(200);
-    let lost =
-        world.ends[0].has(|notice| matches!(notice, Notice::SpareLost(Some(silent)) if *silent > DEADLINE));
+    world.run_ms(300);
+    let lost = world.ends[0].has(
+        |notice| matches!(notice, Notice::SpareLost(Some(silent)) if *silent > DEADLINE * MASTER_PATIENCE),
+    );
     assert!(lost);
     assert_eq!(
         world.ends[0].results.last(),
@@ -535,7 +536,7 @@ fn an_image_from_before_a_separation_is_not_taken_over() {
     for link in &mut world.ends[1].out {
         link.weather = CUT;
     }
-    world.run_ms(200);
+    world.run_ms(300);
     assert!(world.ends[0].has(|notice| matches!(notice, Notice::SpareLost(Some(_)))));
     world.weather(Weather::FAIR);
     world.run_ms(200);
