@@ -22,7 +22,7 @@ use crate::memory::window_pages;
 use crate::random::Random;
 use crate::{Context, Verdict, check};
 
-const APPLICATION: u64 = 0x6b74_6573_74;
+const APPLICATION: u64 = u64::from_be_bytes(*b"hs-ktest");
 
 /// Unmaps all of the window that is installed, so that the library can start anew.
 fn clear_window(context: &Context) -> Result<(), String> {
@@ -63,7 +63,7 @@ pub(crate) fn class(context: &Context) -> Verdict {
             let fill = step as u8;
             let address = block.cast::<u8>().as_ptr();
             check!(
-                address as usize % layout.align() == 0,
+                (address as usize).is_multiple_of(layout.align()),
                 "a block of {layout:?} at {address:p} is not aligned"
             );
             // SAFETY: a block of that length, ours.

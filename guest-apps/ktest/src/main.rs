@@ -44,7 +44,10 @@ macro_rules! check {
     };
 }
 
-const TESTS: &[(&str, fn(&Context) -> Verdict)] = &[
+/// A test's name and the test.
+type Test = (&'static str, fn(&Context) -> Verdict);
+
+const TESTS: &[Test] = &[
     ("write-xor-execute", memory::write_xor_execute),
     ("guard-pages", memory::guard_pages),
     ("frames", memory::frames),

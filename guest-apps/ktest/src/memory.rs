@@ -91,10 +91,8 @@ pub(crate) fn frames(context: &Context) -> Verdict {
                     "{frame:?} was handed out twice"
                 );
                 // SAFETY: ours.
-                check!(
-                    unsafe { &*frame.bytes() }.iter().all(|byte| *byte == 0),
-                    "{frame:?} is not zeroed"
-                );
+                let bytes = unsafe { &*frame.bytes() };
+                check!(bytes.iter().all(|byte| *byte == 0), "{frame:?} is not zeroed");
                 // SAFETY: ours.
                 unsafe { frame.bytes().write_bytes(0xa5, 1) };
                 held.push((frame, 1));
@@ -175,8 +173,9 @@ pub(crate) fn cptctl_rules(context: &Context) -> Verdict {
         "mapped twice"
     );
     // SAFETY: looked at only.
+    let beyond = unsafe { kernel_root().entry(window_pages(8, 1).start()) };
     check!(
-        unsafe { kernel_root().entry(window_pages(8, 1).start()) }.is_none_or(|entry| entry.is_unused()),
+        beyond.is_none_or(|entry| entry.is_unused()),
         "a refused map mapped"
     );
     let outside = PageRange::new(layout::DIRECT_MAP, 1).expect("aligned");
