@@ -24,6 +24,7 @@ import time
 
 import redis
 
+sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import record_golden  # noqa: E402  (the transcripts' format)
 
