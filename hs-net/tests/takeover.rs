@@ -25,7 +25,7 @@ use hs_core::class::{Class, ClassId};
 use hs_core::event::Event;
 use hs_core::host::{HostMachine, HostMemory};
 use hs_core::platform::{Nic, RingFull};
-use hs_core::registry::thread::register;
+use hs_core::registry::thread::{Work, register_state};
 use hs_core::role::{Network, PairConfig, Role, Term};
 use hs_core::sync::Signal;
 use hs_net::node::{Node, Start, run};
@@ -205,50 +205,50 @@ struct Count {
 fn start(node: &'static Node) -> Result<(), String> {
     let class = Class::create(ClassId(1), 1 << 16).map_err(|error| error.to_string())?;
     let count = ClassBox::leak(ClassBox::new_in(Count { bytes: 0 }, class));
-    register(serve, (count as *mut Count).expose_provenance()).map_err(|error| error.to_string())?;
+    register_state(count).map_err(|error| error.to_string())?;
     node.service().listen(PORT, 16).map_err(|error| error.to_string())
 }
 
-fn serve(argument: usize) {
-    // SAFETY: the worker's argument is the address of the one `Count`, made by `start` and leaked; this is its one worker.
-    let count = unsafe { &mut *core::ptr::with_exposed_provenance_mut::<Count>(argument) };
-    let node = hs_net::node();
-    loop {
-        let seen = node.signal().seen();
-        let mut answers = Vec::new();
-        let mut service = node.service();
-        service.poll(node.machine().now());
-        while let Some(event) = service.next_event() {
-            let mut bytes = [0; 4096];
-            loop {
-                match service.recv(event.connection, &mut bytes) {
-                    Ok(0) | Err(ConnectionError::Gone) => break,
-                    Ok(received) => {
-                        count.bytes += received as u64;
-                        answers.push((event.connection, count.bytes));
-                    }
-                    Err(ConnectionError::Finished) => {
-                        service.close(event.connection);
-                        break;
+impl Work for Count {
+    fn work(&'static mut self) {
+        let node = hs_net::node();
+        loop {
+            let seen = node.signal().seen();
+            let mut answers = Vec::new();
+            let mut service = node.service();
+            service.poll(node.machine().now());
+            while let Some(event) = service.next_event() {
+                let mut bytes = [0; 4096];
+                loop {
+                    match service.recv(event.connection, &mut bytes) {
+                        Ok(0) | Err(ConnectionError::Gone) => break,
+                        Ok(received) => {
+                            self.bytes += received as u64;
+                            answers.push((event.connection, self.bytes));
+                        }
+                        Err(ConnectionError::Finished) => {
+                            service.close(event.connection);
+                            break;
+                        }
                     }
                 }
             }
+            let deadline = service.poll_at(node.machine().now());
+            drop(service);
+            if !answers.is_empty() || node.checkpoint_wanted() {
+                // A lone master has nobody to tell: it answers all the same.
+                let _ = node.checkpoint(Flags::INCREMENTAL);
+            }
+            if answers.is_empty() {
+                node.signal().wait(seen, deadline);
+                continue;
+            }
+            let mut service = node.service();
+            for (connection, count) in answers {
+                let _ = service.send(connection, &count.to_le_bytes());
+            }
+            service.flush(node.machine().now());
         }
-        let deadline = service.poll_at(node.machine().now());
-        drop(service);
-        if !answers.is_empty() || node.checkpoint_wanted() {
-            // A lone master has nobody to tell: it answers all the same.
-            let _ = node.checkpoint(Flags::INCREMENTAL);
-        }
-        if answers.is_empty() {
-            node.signal().wait(seen, deadline);
-            continue;
-        }
-        let mut service = node.service();
-        for (connection, count) in answers {
-            let _ = service.send(connection, &count.to_le_bytes());
-        }
-        service.flush(node.machine().now());
     }
 }
 
