@@ -1,4 +1,4 @@
-//! Deciding that the peer is dead.
+//! Deciding that the peer is dead: the thesis's `hs_det`, built in.
 //!
 //! The peer lives while anything valid of it arrives on either network; it is dead after `deadline` of silence on both.
 //! Silence counts only while this node listens: when this node itself was not scheduled for a while, frames may lie

@@ -28,6 +28,7 @@
 //! reset until output is withheld), fragments, IPv6, UDP for applications.
 
 mod config;
+mod connection;
 mod device;
 mod entry;
 mod listen;
@@ -35,7 +36,7 @@ mod probe;
 mod takeover;
 
 use core::fmt;
-use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::net::Ipv4Addr;
 
 use allocator_api2::alloc::Allocator;
 use allocator_api2::boxed::Box;
@@ -44,9 +45,10 @@ use hs_core::platform::Instant;
 use smoltcp::iface::{Interface, PollIngressSingleResult, PollResult, SocketSet, SocketStorage};
 use smoltcp::socket::tcp;
 use smoltcp::time::Instant as StackInstant;
-use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr, Ipv4Cidr};
+use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, Ipv4Cidr};
 
 pub use self::config::ServiceConfig;
+pub use self::connection::ConnectionError;
 use self::device::QueueDevice;
 pub use self::entry::{ConnectionId, Event, News};
 use self::entry::{Entry, Phase};
@@ -68,24 +70,6 @@ pub enum ServiceError {
 impl fmt::Display for ServiceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("not enough checkpointable memory for the service stack's sockets")
-    }
-}
-
-/// Why nothing was received or sent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ConnectionError {
-    /// The peer has closed its half and all of it was read (receiving), or this side has closed its own (sending).
-    Finished,
-    /// The connection was reset, timed out or closed: the handle is of no more use.
-    Gone,
-}
-
-impl fmt::Display for ConnectionError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            ConnectionError::Finished => "this half of the connection is closed",
-            ConnectionError::Gone => "the connection is gone",
-        })
     }
 }
 
@@ -388,143 +372,6 @@ impl Service {
             let at = (self.ready_first + self.ready_len) % self.ready.len();
             self.ready[at] = slot as u16;
             self.ready_len += 1;
-        }
-    }
-
-    /// The next connection that has news, with all of its news. A connection whose news is `closed` is forgotten by this.
-    pub fn next_event(&mut self) -> Option<Event> {
-        while self.ready_len > 0 {
-            let slot = self.ready[self.ready_first];
-            self.ready_first = (self.ready_first + 1) % self.ready.len();
-            self.ready_len -= 1;
-            let entry = &mut self.entries[usize::from(slot)];
-            entry.in_ready = false;
-            let news = core::mem::take(&mut entry.news);
-            // The application may have left the connection meanwhile.
-            if news.any() {
-                return Some(Event {
-                    connection: entry.id(slot),
-                    news,
-                });
-            }
-        }
-        None
-    }
-
-    /// The connections that are open, as far as the application has not closed them.
-    pub fn connections(&self) -> impl Iterator<Item = ConnectionId> {
-        let open = self
-            .entries
-            .iter()
-            .enumerate()
-            .filter(|(_, entry)| entry.phase == Phase::Open);
-        open.map(|(slot, entry)| entry.id(slot as u16))
-    }
-
-    fn open_entry(
-        &mut self,
-        connection: ConnectionId,
-    ) -> Result<(&mut Entry, &mut tcp::Socket<'static>), ConnectionError> {
-        self.due = None;
-        let entry = self
-            .entries
-            .get_mut(usize::from(connection.slot))
-            .ok_or(ConnectionError::Gone)?;
-        if entry.phase != Phase::Open || entry.id(connection.slot) != connection {
-            return Err(ConnectionError::Gone);
-        }
-        let socket = self.sockets.get_mut::<tcp::Socket>(entry.handle);
-        Ok((entry, socket))
-    }
-
-    /// Whether the connection is still there.
-    pub fn is_open(&mut self, connection: ConnectionId) -> bool {
-        self.open_entry(connection)
-            .is_ok_and(|(_, socket)| socket.state() != tcp::State::Closed)
-    }
-
-    /// The client's address, while the connection is there.
-    pub fn peer(&mut self, connection: ConnectionId) -> Option<SocketAddr> {
-        let (_, socket) = self.open_entry(connection).ok()?;
-        let end = socket.remote_endpoint()?;
-        let IpAddress::Ipv4(address) = end.addr;
-        Some(SocketAddr::new(IpAddr::V4(address), end.port))
-    }
-
-    /// Copies received bytes into `into` and returns how many; 0 if there are none now.
-    ///
-    /// # Errors
-    /// The peer has finished, or the connection is gone: see [`ConnectionError`].
-    pub fn recv(&mut self, connection: ConnectionId, into: &mut [u8]) -> Result<usize, ConnectionError> {
-        let (entry, socket) = self.open_entry(connection)?;
-        let result = match socket.recv_slice(into) {
-            Ok(received) => Ok(received),
-            Err(tcp::RecvError::Finished) => Err(ConnectionError::Finished),
-            Err(tcp::RecvError::InvalidState) if socket.state() == tcp::State::Closed => {
-                Err(ConnectionError::Gone)
-            }
-            Err(tcp::RecvError::InvalidState) => Err(ConnectionError::Finished),
-        };
-        entry.unread = socket.recv_queue();
-        result
-    }
-
-    /// Received bytes that wait to be read.
-    pub fn recv_queue(&mut self, connection: ConnectionId) -> usize {
-        self.open_entry(connection)
-            .map_or(0, |(_, socket)| socket.recv_queue())
-    }
-
-    /// Queues bytes to be sent and returns how many found room. If it was not all, an event says when there is room again.
-    ///
-    /// # Errors
-    /// This side has closed, or the connection is gone: see [`ConnectionError`].
-    pub fn send(&mut self, connection: ConnectionId, bytes: &[u8]) -> Result<usize, ConnectionError> {
-        let (entry, socket) = self.open_entry(connection)?;
-        let mut sent = 0;
-        // The ring's end may split it in two.
-        while sent < bytes.len() {
-            match socket.send_slice(&bytes[sent..]) {
-                Ok(0) => {
-                    entry.wants_room = true;
-                    break;
-                }
-                Ok(count) => sent += count,
-                Err(tcp::SendError::InvalidState) => return Err(ConnectionError::Gone),
-            }
-        }
-        Ok(sent)
-    }
-
-    /// Bytes that [`send`](Service::send) would take now; 0 also says that an event is wanted when there is room again.
-    pub fn send_room(&mut self, connection: ConnectionId) -> usize {
-        let Ok((entry, socket)) = self.open_entry(connection) else {
-            return 0;
-        };
-        let room = if socket.may_send() {
-            socket.send_capacity() - socket.send_queue()
-        } else {
-            0
-        };
-        entry.wants_room |= room == 0;
-        room
-    }
-
-    /// Closes the connection once everything is sent. The application hears no more of it.
-    pub fn close(&mut self, connection: ConnectionId) {
-        let until_us = self.clock_us + self.config.linger_us();
-        if let Ok((entry, socket)) = self.open_entry(connection) {
-            socket.close();
-            entry.leave(until_us);
-        }
-    }
-
-    /// Resets the connection: the client sees an error. The application hears no more of it.
-    pub fn abort(&mut self, connection: ConnectionId) {
-        let until_us = self.clock_us;
-        if let Ok((entry, socket)) = self.open_entry(connection) {
-            socket.abort();
-            entry.leave(until_us);
         }
     }
 

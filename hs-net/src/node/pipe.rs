@@ -1,4 +1,4 @@
-//! The way of a checkpoint from its child into the channel.
+//! The way of a checkpoint from its child into the channel: the thesis's `hs_cpipe`.
 
 use alloc::boxed::Box;
 use core::sync::atomic::Ordering;

@@ -11,7 +11,7 @@ use hs_core::role::Network;
 use proptest::prelude::*;
 use smoltcp::iface::SocketHandle;
 use smoltcp::phy::{self, DeviceCapabilities, Medium};
-use smoltcp::wire::{ArpOperation, EthernetFrame, EthernetProtocol, Ipv4Packet, TcpPacket};
+use smoltcp::wire::{ArpOperation, EthernetFrame, EthernetProtocol, IpAddress, Ipv4Packet, TcpPacket};
 
 use super::*;
 use crate::sim::Random;

@@ -1,0 +1,161 @@
+//! The receiver's half.
+
+use alloc::boxed::Box;
+
+use super::{MessageBuffer, check_capacity};
+use crate::channel::frame::{ACK_WORDS_MAX, Ack, Connection};
+
+#[derive(Debug)]
+struct Arrived {
+    buffer: MessageBuffer,
+    present: bool,
+}
+
+/// What became of a message that came in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Arrival {
+    /// It was new.
+    New,
+    /// It had arrived before.
+    Duplicate,
+    /// There is no room for it, or it is too long for any.
+    Refused,
+}
+
+/// The receiver's half.
+#[derive(Debug)]
+pub struct Inbound {
+    ring: Box<[Arrived]>,
+    taken: u64,
+    next: u64,
+    /// One past the highest number that has arrived.
+    end: u64,
+    limit_told: u64,
+    echo_us: u32,
+    ack_due: bool,
+}
+
+impl Inbound {
+    /// A receiver for `capacity` messages (a power of two) of up to `message_len_max` bytes each.
+    ///
+    /// # Panics
+    /// If the capacity is no power of two between [`CAPACITY_MIN`](super::CAPACITY_MIN) and
+    /// [`CAPACITY_MAX`](super::CAPACITY_MAX).
+    pub fn new(capacity: usize, message_len_max: usize) -> Self {
+        check_capacity(capacity);
+        let ring = (0..capacity)
+            .map(|_| Arrived {
+                buffer: MessageBuffer::new(message_len_max),
+                present: false,
+            })
+            .collect();
+        Self {
+            ring,
+            taken: 0,
+            next: 0,
+            end: 0,
+            limit_told: 0,
+            echo_us: 0,
+            ack_due: true,
+        }
+    }
+
+    /// Forgets everything: a new connection begins, and the sender is told of the room.
+    pub fn reset(&mut self) {
+        for slot in &mut self.ring {
+            slot.present = false;
+        }
+        (self.taken, self.next, self.end) = (0, 0, 0);
+        self.limit_told = 0;
+        self.ack_due = true;
+    }
+
+    fn at(&mut self, sequence: u64) -> &mut Arrived {
+        let index = sequence as usize & (self.ring.len() - 1);
+        &mut self.ring[index]
+    }
+
+    fn limit(&self) -> u64 {
+        self.taken + self.ring.len() as u64
+    }
+
+    /// Takes in a message.
+    pub fn on_data(&mut self, sequence: u64, sent_us: u32, message: &[u8]) -> Arrival {
+        self.ack_due = true;
+        self.echo_us = sent_us;
+        if sequence < self.next {
+            return Arrival::Duplicate;
+        }
+        if sequence >= self.limit() {
+            return Arrival::Refused;
+        }
+        let slot = self.at(sequence);
+        if slot.present {
+            return Arrival::Duplicate;
+        }
+        let Some(space) = slot.buffer.bytes.get_mut(..message.len()) else {
+            return Arrival::Refused;
+        };
+        space.copy_from_slice(message);
+        slot.buffer.len = message.len();
+        slot.present = true;
+        self.end = self.end.max(sequence + 1);
+        while self.next < self.end && self.at(self.next).present {
+            self.next += 1;
+        }
+        Arrival::New
+    }
+
+    /// The sender asks for an ack.
+    pub fn on_probe(&mut self) {
+        self.ack_due = true;
+    }
+
+    /// Messages in order that nobody has read.
+    pub fn readable(&self) -> usize {
+        (self.next - self.taken) as usize
+    }
+
+    /// Swaps the next message in order with the buffer that is handed in; `false` if there is none.
+    pub fn take(&mut self, buffer: &mut MessageBuffer) -> bool {
+        if self.taken == self.next {
+            return false;
+        }
+        let slot = self.at(self.taken);
+        core::mem::swap(&mut slot.buffer, buffer);
+        slot.present = false;
+        self.taken += 1;
+        // A sender may be waiting for room: tell it, but not of each message.
+        let step = (self.ring.len() as u64 / 4).max(1);
+        self.ack_due |= self.limit() >= self.limit_told + step;
+        true
+    }
+
+    /// Whether an ack is due.
+    pub fn ack_due(&self) -> bool {
+        self.ack_due
+    }
+
+    /// The ack that is due, if one is, counted as sent.
+    pub fn ack(&mut self, connection: Connection) -> Option<Ack> {
+        if !self.ack_due {
+            return None;
+        }
+        self.ack_due = false;
+        self.limit_told = self.limit();
+        let mut bitmap = [0; ACK_WORDS_MAX];
+        for sequence in self.next + 1..self.end {
+            if self.at(sequence).present {
+                let bit = (sequence - self.next - 1) as usize;
+                bitmap[bit / 64] |= 1 << (bit % 64);
+            }
+        }
+        Some(Ack {
+            connection,
+            next: self.next,
+            limit: self.limit_told,
+            echo_us: self.echo_us,
+            bitmap,
+        })
+    }
+}
