@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::events::Line;
 use crate::profile::Machine;
-use crate::qemu::{Guest, Recipe, Sign, in_words};
+use crate::qemu::{Guest, Recipe, Sign, clock_s, in_words};
 
 /// What a person asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, Serialize, Deserialize)]
@@ -90,6 +90,7 @@ fn probe(machine: &Machine, image: &Path) -> Result<()> {
         memory_mib: machine.memory_mib,
         accelerator: Accelerator::Kvm,
         cards: Vec::new(),
+        clock_s: clock_s(),
         print_log: false,
     };
     let (sender, signs) = mpsc::channel();

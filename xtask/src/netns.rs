@@ -123,6 +123,8 @@ pub(crate) fn enter(parent: u32) -> Result<ExitCode> {
 /// # Errors
 /// It was started by hand, or the task failed.
 pub(crate) fn inside() -> Result<ExitCode> {
+    // Started by a number, it would be listed as one.
+    rustix::thread::set_name(c"xtask")?;
     // A QEMU that aborts must not leave a core file behind.
     setrlimit(
         Resource::Core,

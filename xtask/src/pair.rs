@@ -16,7 +16,7 @@ use crate::accel::Accelerator;
 use crate::events::Line;
 use crate::netns::tap;
 use crate::profile::{AppPlan, Machine, Plan};
-use crate::qemu::{Card, Guest, Plug, Recipe, Sign, in_words};
+use crate::qemu::{Card, Guest, Plug, Recipe, Sign, clock_s, in_words};
 use crate::report::Takeover;
 
 /// Something happened.
@@ -101,9 +101,10 @@ impl Pair {
     /// QEMU does not start.
     pub(crate) fn start(ingredients: &Ingredients<'_>) -> Result<Pair> {
         let (sender, happenings) = mpsc::channel();
+        let clock_s = clock_s();
         let mut nodes = Vec::new();
         for index in 0..ingredients.plan.node.len() {
-            let recipe = recipe(ingredients, index);
+            let recipe = recipe(ingredients, index, clock_s);
             let wrap = move |sign| Happening::Guest(index, sign);
             let guest = Guest::start(ingredients.machine, &recipe, sender.clone(), wrap)?;
             nodes.push(Node {
@@ -280,7 +281,7 @@ impl Pair {
     }
 }
 
-fn recipe(ingredients: &Ingredients<'_>, index: usize) -> Recipe {
+fn recipe(ingredients: &Ingredients<'_>, index: usize, clock_s: u64) -> Recipe {
     let Ingredients {
         plan, machine, app, ..
     } = ingredients;
@@ -309,6 +310,7 @@ fn recipe(ingredients: &Ingredients<'_>, index: usize) -> Recipe {
                 plug: cluster,
             },
         ],
+        clock_s,
         print_log: ingredients.print_log,
     }
 }

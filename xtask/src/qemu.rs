@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::Sender;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use hs_core::platform::Exit;
@@ -54,6 +54,9 @@ pub(crate) struct Recipe {
     pub(crate) memory_mib: u32,
     pub(crate) accelerator: Accelerator,
     pub(crate) cards: Vec<Card>,
+    /// What its real-time clock shows at its start, in seconds since 1970. A guest reads it once, and in whole
+    /// seconds: the nodes of a pair begin from the same one, so that their clocks agree better than that.
+    pub(crate) clock_s: u64,
     /// Whether to print the guest's log while it runs.
     pub(crate) print_log: bool,
 }
@@ -234,6 +237,7 @@ fn command_for(machine: &Machine, recipe: &Recipe) -> Command {
         "chardev=qmp,mode=control",
     ]);
     qemu.args(["-device", &machine.exit_device]);
+    qemu.args(["-rtc", &format!("base={},clock=vm", date_time(recipe.clock_s))]);
     for Card {
         link,
         slot,
@@ -268,6 +272,33 @@ fn command_for(machine: &Machine, recipe: &Recipe) -> Command {
         .arg(&recipe.image)
         .args(["-append", &recipe.command_line]);
     qemu
+}
+
+/// The time of this moment, in seconds since 1970.
+pub(crate) fn clock_s() -> u64 {
+    SystemTime::UNIX_EPOCH
+        .elapsed()
+        .map_or(0, |since| since.as_secs())
+}
+
+/// Seconds since 1970 as QEMU takes them: date and time, UTC.
+fn date_time(clock_s: u64) -> String {
+    let (day, second) = (clock_s / 86_400, clock_s % 86_400);
+    // Days are counted from 1 March 0000, where a year ends with its leap day (H. Hinnant, days_from_civil).
+    let shifted = day + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let day_of_month = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 {
+        march_month + 3
+    } else {
+        march_month - 9
+    };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day_of_month:02}T{hour:02}:{minute:02}:{second:02}")
 }
 
 /// The status that QEMU exits with when the guest ends with `exit`.
@@ -329,6 +360,19 @@ mod tests {
     }
 
     #[test]
+    fn a_guests_clock_is_set_as_dates_are_counted() {
+        for (clock_s, date) in [
+            (0, "1970-01-01T00:00:00"),
+            (951_782_399, "2000-02-28T23:59:59"),
+            (951_782_400, "2000-02-29T00:00:00"),
+            (1_709_251_199, "2024-02-29T23:59:59"),
+            (4_107_542_400, "2100-03-01T00:00:00"),
+        ] {
+            assert_eq!(date_time(clock_s), date);
+        }
+    }
+
+    #[test]
     fn the_service_card_comes_first_on_the_bus() {
         let machine = Plan::load().unwrap().machine().unwrap();
         let card = |link, slot, plug| Card {
@@ -351,6 +395,7 @@ mod tests {
                     Plug::Wire(([127, 0, 0, 1], 1).into(), ([127, 0, 0, 1], 2).into()),
                 ),
             ],
+            clock_s: 0,
             print_log: false,
         };
         let words = words(&command_for(&machine, &recipe));

@@ -78,6 +78,8 @@ fn seconds(text: &str) -> Result<Duration, String> {
 /// What the inside is told.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Orders {
+    /// By which `client` calls this pair.
+    number: u32,
     app: String,
     image: PathBuf,
     port: u16,
@@ -108,6 +110,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
     let findable = client::findable_socket(number)?;
     let interactive = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let orders = Orders {
+        number,
         app: options.app,
         image,
         port,
@@ -174,12 +177,10 @@ pub(crate) fn inside(orders: Orders, files: Vec<OwnedFd>, channel: OwnedFd) -> R
     stop_on_signals(pair.sender())?;
 
     let service = SocketAddr::from((plan.service.address, app.port));
+    let accel = accelerator.name();
     let title = format!(
-        "hotspare {} on {}, service 127.0.0.1:{}, pair {}",
-        orders.app,
-        accelerator.name(),
-        orders.port,
-        orders.seed
+        "hotspare {} on {accel}, service 127.0.0.1:{}, pair {}",
+        orders.app, orders.port, orders.number
     );
     let console = Console::open(orders.live);
     let mut run = Run {
@@ -193,17 +194,15 @@ pub(crate) fn inside(orders: Orders, files: Vec<OwnedFd>, channel: OwnedFd) -> R
         announced: 0,
     };
     run.console.line(&format!(
-        "starting {} on {}, seed {}",
-        orders.app,
-        accelerator.name(),
-        orders.seed
+        "starting {} on {accel}, pair {}, seed {}",
+        orders.app, orders.number, orders.seed
     ));
     let outcome = run.live(listener);
     drop(run);
     pair.end();
     if let Some(file) = report {
         let served = pair.nodes.iter().find_map(|node| node.served).unwrap_or_default();
-        Report::new(&orders.app, accelerator.name(), served, &pair.takeovers).write(&file)?;
+        Report::new(&orders.app, accel, served, &pair.takeovers).write(&file)?;
     }
     match outcome? {
         End::Asked => Ok(ExitCode::SUCCESS),

@@ -152,6 +152,11 @@ const STEPS: &[Step] = &[
         body: Body::Inside(180),
     },
     Step {
+        name: "pair-conformance",
+        shows: "kv does what Redis does, word for word, for 64 clients at once",
+        body: Body::Inside(240),
+    },
+    Step {
         name: "pair-benchmark",
         shows: "redis-benchmark completes without errors",
         body: Body::Inside(240),

@@ -12,7 +12,7 @@ use hs_core::platform::Exit;
 use super::inside::Ground;
 use crate::events::Line;
 use crate::guest_build::{self, Variant};
-use crate::qemu::{Card, Guest, Plug, Recipe, Sign, exit_code, in_words};
+use crate::qemu::{Card, Guest, Plug, Recipe, Sign, clock_s, exit_code, in_words};
 
 /// How long all tests of a guest may take together.
 const TESTS_LIMIT: Duration = Duration::from_secs(200);
@@ -50,6 +50,7 @@ fn boot(
         memory_mib: ground.machine.memory_mib,
         accelerator: ground.accelerator,
         cards: cards(ground),
+        clock_s: clock_s(),
         print_log: false,
     };
     let (sender, signs) = mpsc::channel();

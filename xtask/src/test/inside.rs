@@ -50,6 +50,7 @@ const TESTS: &[Test] = &[
         pairs::differing,
     ),
     ("pair-expiry", &[("kv", Variant::Usual)], pairs::expiry),
+    ("pair-conformance", &[("kv", Variant::Usual)], pairs::conformance),
     ("pair-benchmark", &[("kv", Variant::Usual)], pairs::benchmark),
     ("pair-idle", &[("kv", Variant::Usual)], pairs::idle),
 ];
@@ -146,6 +147,16 @@ impl Ground {
             .arg(service.ip().to_string())
             .arg(service.port().to_string());
         python.args(arguments.split_whitespace());
+        Ok(python)
+    }
+
+    /// The application's own client, which holds a running server to what Redis does.
+    pub(super) fn conformance(&self) -> Result<Command> {
+        let service = self.service()?;
+        let mut python = Command::new(PYTHON);
+        python.arg(root().join("guest-apps/kv/tests/pair_client.py"));
+        python.args(["--host", &service.ip().to_string()]);
+        python.args(["--port", &service.port().to_string(), "conformance"]);
         Ok(python)
     }
 }

@@ -191,6 +191,13 @@ pub(super) fn expiry(ground: &Ground) -> Result<String> {
     Ok(took)
 }
 
+/// Every command over the wire as a real Redis answered it, and what only many connections can show.
+pub(super) fn conformance(ground: &Ground) -> Result<String> {
+    let mut pair = ground.ready_pair()?;
+    let said = run_beside(&mut pair, ground.conformance()?, |_| {})?;
+    Ok(format!("{} parts", said.lines().count()))
+}
+
 /// The benchmark that ships with Redis.
 pub(super) fn benchmark(ground: &Ground) -> Result<String> {
     let mut pair = ground.ready_pair()?;
