@@ -1,6 +1,6 @@
 //! What requests mean: finds the command, checks it, runs it.
 //!
-//! The commands stand in one [`table`] with what `COMMAND` tells of them. Each is a function on a [`Call`]
+//! The commands stand in one table, as [`Command`]s, with what `COMMAND` tells of them. Each is a function on a [`Call`]
 //! that writes its reply and returns `Ok`, or a [`Refusal`]; a refusal takes back what was written and is
 //! the reply instead.
 //!

@@ -7,7 +7,7 @@
 //! ```text
 //! connection ─> scratch ─> Request ─> command::run ─> Output ─> connection
 //! ```
-//! All of this, half a request and half a reply included, lies in checkpointable memory. How much memory
+//! All of this but the scratch, half a request and half a reply included, lies in checkpointable memory. How much memory
 //! requests and replies take together is bounded by two [`Quota`]s. A request or reply that does not fit waits
 //! for others to finish theirs; after [`WAIT_MS`] it is refused.
 //!
