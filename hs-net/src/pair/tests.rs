@@ -12,6 +12,7 @@ use crate::channel::frame::chunk_header;
 use crate::sim::{Link, Random, Weather};
 
 const DATAGRAM_LEN: usize = 1472;
+const JUMBO_LEN: usize = 8972;
 const HEARTBEAT: Duration = Duration::from_millis(20);
 const DEADLINE: Duration = Duration::from_millis(60);
 /// What the pair's thread does in one round.
@@ -124,7 +125,7 @@ impl End {
         self.pair.on_time(now);
         self.read();
         self.write();
-        let mut datagram = vec![0; DATAGRAM_LEN];
+        let mut datagram = vec![0; JUMBO_LEN];
         for (index, network) in [Network::Cluster, Network::Service].into_iter().enumerate() {
             if let Some(len) = self.pair.beat(network, &mut datagram) {
                 self.beats[index].push(now);
@@ -592,6 +593,34 @@ fn two_spares_wait_quietly() {
             end.log
         );
         assert!(end.history.len() < 120, "{} datagrams", end.history.len());
+    }
+}
+
+#[test]
+fn cards_of_different_lengths_agree() {
+    for lens in [
+        [JUMBO_LEN, DATAGRAM_LEN],
+        [DATAGRAM_LEN, JUMBO_LEN],
+        [JUMBO_LEN, JUMBO_LEN],
+    ] {
+        let mut world = World::new(1, Weather::FAIR);
+        for (end, datagram_len_max) in world.ends.iter_mut().zip(lens) {
+            let settings = PairSettings {
+                datagram_len_max,
+                ..end.pair.settings
+            };
+            end.pair = Pair::new(settings, world.now);
+            end.buffer = end.pair.message_buffer();
+        }
+        world.run_ms(30);
+        let bytes: Vec<u8> = (0..3_000_000u32).map(|at| (at * 17) as u8).collect();
+        world.ends[0].send_checkpoint(id(1, 0), bytes.clone());
+        world.run_ms(200);
+        assert_eq!(world.ends[0].results, vec![(id(1, 0), Ok(()))]);
+        assert!(world.ends[1].applied == vec![(id(1, 0), bytes)]);
+        let longest = world.ends[0].history.iter().map(Vec::len).max();
+        assert_eq!(longest, lens.into_iter().min());
+        assert_eq!(world.ends[0].pair.retransmitted(), 0);
     }
 }
 
