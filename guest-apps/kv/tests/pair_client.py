@@ -46,8 +46,8 @@ def check(condition, message):
 
 
 def short(data):
-    text = record_golden.escape(data)
-    return text if len(text) < 400 else "%s… (%d bytes)" % (text[:400], len(data))
+    text = record_golden.escape(data[:200])
+    return text if len(data) <= 200 else "%s… (%d bytes)" % (text, len(data))
 
 
 # ------------------------------------------------------------------------------------------------- connections
@@ -80,27 +80,33 @@ class Stream:
 
     def __init__(self, sock):
         self.sock = sock
-        self.buffer = b""
+        # Grown and shortened in place: replies arrive in pieces of a segment.
+        self.buffer = bytearray()
 
     def more(self):
         try:
             part = self.sock.recv(1 << 20)
         except socket.timeout:
-            raise Wrong("no answer within %d s; so far: %s" % (ANSWER_LIMIT_S, short(self.buffer)))
+            raise Wrong("no answer within %d s; so far: %s" % (ANSWER_LIMIT_S, short(bytes(self.buffer))))
         except ConnectionResetError:
             part = b""
         self.buffer += part
         return bool(part)
 
+    def need_more(self):
+        if not self.more():
+            raise Wrong("the server closed the connection after %s" % short(bytes(self.buffer)))
+
     def take(self, count):
         while len(self.buffer) < count:
-            check(self.more(), "the server closed the connection after %s" % short(self.buffer))
-        taken, self.buffer = self.buffer[:count], self.buffer[count:]
+            self.need_more()
+        taken = bytes(self.buffer[:count])
+        del self.buffer[:count]
         return taken
 
     def line(self):
         while b"\r\n" not in self.buffer:
-            check(self.more(), "the server closed the connection after %s" % short(self.buffer))
+            self.need_more()
         return self.take(self.buffer.index(b"\r\n") + 2)
 
     def reply(self):
@@ -117,12 +123,12 @@ class Stream:
 
     def ends(self):
         """Whether the server closes the connection without another word."""
-        return self.buffer == b"" and not self.more()
+        return not self.buffer and not self.more()
 
 
 def split_replies(data):
     stream = Stream(None)
-    stream.buffer = data
+    stream.buffer += data
     replies = []
     while stream.buffer:
         replies.append(stream.reply())
