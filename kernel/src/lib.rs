@@ -11,14 +11,15 @@
 //! fn main(guest: &'static kernel::Guest) -> ! { … }
 //! ```
 //!
-//! Boot order: entry.s (long mode, SSE) → segments and traps → memory → timer → log → command line → threads →
-//! devices → the application's `main` as the first thread.
+//! Boot order: entry.s (long mode, SSE) → segments and traps → serial ports → memory → timer → threads →
+//! command line → devices → the application's `main` as the first thread.
 //!
 //! Rules that hold everywhere here:
 //! - Interrupt handlers, and code that holds an [`IrqMutex`](sync::IrqMutex), never touch the checkpoint window: the
 //!   running address space may be a child's.
 //! - No allocation in interrupt handlers; they wake, no more.
-//! - The image knows one CPU, but locks as if there were more.
+//! - There is one CPU. What threads share is under locks all the same; flushes of the TLB and the switch of threads
+//!   are not ready for a second.
 //!
 //! Deliberately absent: user mode, processes, file descriptors, paging to disk, anything that polls.
 #![cfg_attr(not(test), no_std)]

@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use hs_core::platform::{CheckpointMemory, Cptctl, CptctlError, MapError, PAGE_LEN, PageRange};
+use kernel::arch::gdt;
 use kernel::mem::{frames, heap, kernel_root, layout, paging};
 
 use crate::random::Random;
@@ -25,7 +26,7 @@ pub(crate) fn write_xor_execute(_: &Context) -> Verdict {
         (layout::data(), true, false),
     ] {
         for page in range.step_by(PAGE_LEN) {
-            if page == layout::boot_guard() {
+            if page == layout::boot_guard() || gdt::guard_pages().any(|guard| guard == page) {
                 continue;
             }
             // SAFETY: the image's entries are not changed after boot.
@@ -56,11 +57,14 @@ pub(crate) fn write_xor_execute(_: &Context) -> Verdict {
     Ok(format!("{pages} pages"))
 }
 
-/// Under each stack, and at address 0, nothing is mapped.
+/// Under the stacks of boot and traps, and at address 0, nothing is mapped. (`crash=stack` runs into one.)
 pub(crate) fn guard_pages(_: &Context) -> Verdict {
     let marker = 0_u8;
     let here = (&raw const marker) as usize;
-    for address in [0, PAGE_LEN, layout::boot_guard()] {
+    let guards: Vec<usize> = gdt::guard_pages()
+        .chain([0, PAGE_LEN, layout::boot_guard()])
+        .collect();
+    for &address in &guards {
         // SAFETY: looked at only.
         let entry = unsafe { kernel_root().entry(address) };
         check!(
@@ -72,7 +76,7 @@ pub(crate) fn guard_pages(_: &Context) -> Verdict {
         here > layout::boot_guard(),
         "the boot stack at {here:#x} is not above its guard"
     );
-    Ok(format!("boot stack at {here:#x}"))
+    Ok(format!("{} pages, boot stack at {here:#x}", guards.len()))
 }
 
 /// Frames are handed out once, zeroed if asked, and all come back.

@@ -37,6 +37,7 @@ struct Expected {
 /// A child that waits for its order to look and end.
 struct Child {
     order: AtomicU32,
+    looked: AtomicU32,
     ended: AtomicU32,
     found: Mutex<Option<Result<(), String>>>,
 }
@@ -99,6 +100,16 @@ enum Bug {
     UnseenWrite,
     /// A page counts as clean although it was written to.
     CleanPage,
+}
+
+/// Waits until `word` is set, at most ten seconds.
+fn wait_for(machine: &dyn Machine, word: &AtomicU32, failure: &str) -> Result<(), String> {
+    let end = machine.now() + Duration::from_secs(10);
+    while word.load(Ordering::SeqCst) == 0 {
+        check!(machine.now() < end, "{failure}");
+        machine.wait(word, 0, Some(end));
+    }
+    Ok(())
 }
 
 /// The window's bytes at `address`.
@@ -168,17 +179,22 @@ impl Run<'_> {
         });
         let child = Arc::new(Child {
             order: AtomicU32::new(0),
+            looked: AtomicU32::new(0),
             ended: AtomicU32::new(0),
             found: Mutex::new(None),
         });
         let (own, seen) = (Arc::clone(&child), Arc::clone(&expected));
         let guest = self.context.guest;
+        let early = self.random.once_in(2);
         let body = move |frozen: &dyn Frozen| {
+            // Some look at once too, so that the parent then writes to pages that a child holds already.
+            let first = if early { look(frozen, &seen) } else { Ok(()) };
+            own.looked.store(1, Ordering::SeqCst);
+            guest.wake(&own.looked, usize::MAX);
             while own.order.load(Ordering::SeqCst) == 0 {
                 guest.wait(&own.order, 0, None);
             }
-            let found = look(frozen, &seen);
-            *own.found.lock() = Some(found);
+            *own.found.lock() = Some(first.and_then(|()| look(frozen, &seen)));
             seen.outcome
         };
         let told = Arc::clone(&child);
@@ -189,6 +205,9 @@ impl Run<'_> {
         guest
             .cptfork_then(view, Box::new(body), Box::new(ended))
             .map_err(|error| format!("cptfork: {error}"))?;
+        if early {
+            wait_for(guest, &child.looked, "a child did not come to look")?;
+        }
         self.dirty.clear();
         self.children.push((child, expected));
         self.forks += 1;
@@ -200,11 +219,7 @@ impl Run<'_> {
         let guest = self.context.guest;
         child.order.store(1, Ordering::SeqCst);
         guest.wake(&child.order, usize::MAX);
-        let end = guest.now() + Duration::from_secs(10);
-        while child.ended.load(Ordering::SeqCst) == 0 {
-            check!(guest.now() < end, "a child did not come to its end");
-            guest.wait(&child.ended, 0, Some(end));
-        }
+        wait_for(guest, &child.ended, "a child did not come to its end")?;
         child
             .found
             .lock()

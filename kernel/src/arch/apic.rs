@@ -57,8 +57,9 @@ pub fn init() {
     write(REG_SPURIOUS, 1 << 8 | u32::from(VECTOR_SPURIOUS));
     write(REG_TIMER_DIVIDE, DIVIDE_BY_1);
     write(REG_TIMER, MASKED | u32::from(VECTOR_TIMER));
-    write(REG_TIMER_INITIAL, u32::MAX);
-    let hz = tsc::calibrate(|| u64::from(read(REG_TIMER_CURRENT)));
+    // Started anew for each try: it stands still once it has come to zero.
+    let restart = || write(REG_TIMER_INITIAL, u32::MAX);
+    let hz = tsc::calibrate(restart, || u64::from(read(REG_TIMER_CURRENT)));
     TIMER_HZ.store(hz, Ordering::Relaxed);
     write(REG_TIMER_INITIAL, 0);
     write(REG_TIMER, u32::from(VECTOR_TIMER));

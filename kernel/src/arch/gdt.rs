@@ -12,6 +12,8 @@ use x86_64::registers::segmentation::SegmentSelector;
 use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable};
 use x86_64::structures::tss::TaskStateSegment;
 
+use crate::mem::layout::PAGE_LEN;
+
 /// The stack that a kind of trap runs on: its index in the TSS.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u16)]
@@ -35,8 +37,9 @@ const IST_STACK_LEN: usize = 32 << 10;
 
 #[repr(C, align(4096))]
 struct IstStack {
-    /// Never written: shows in a report that the stack ran over, since what lies below is another's top.
-    bytes: [u8; IST_STACK_LEN],
+    /// Unmapped: whoever runs over faults instead of spoiling what lies below.
+    _guard: [u8; PAGE_LEN],
+    _bytes: [u8; IST_STACK_LEN],
 }
 
 struct IstStacks([core::cell::UnsafeCell<IstStack>; IST_STACKS]);
@@ -47,7 +50,8 @@ unsafe impl Sync for IstStacks {}
 static STACKS: IstStacks = IstStacks(
     [const {
         core::cell::UnsafeCell::new(IstStack {
-            bytes: [0; IST_STACK_LEN],
+            _guard: [0; PAGE_LEN],
+            _bytes: [0; IST_STACK_LEN],
         })
     }; IST_STACKS],
 );
@@ -90,6 +94,11 @@ pub fn init() {
         SS::set_reg(selectors.data);
         load_tss(selectors.tss);
     }
+}
+
+/// The page below each of these stacks, which is to be unmapped.
+pub fn guard_pages() -> impl Iterator<Item = usize> {
+    STACKS.0.iter().map(|stack| stack.get().addr())
 }
 
 /// The selectors of a running thread.

@@ -1,7 +1,6 @@
 //! What happens at a trap: the frame that `trap.s` saves, and where each vector goes.
 
 use core::fmt;
-use core::sync::atomic::{AtomicBool, Ordering};
 
 use x86_64::registers::control::Cr2;
 
@@ -143,17 +142,9 @@ impl fmt::Display for TrapFrame {
     }
 }
 
-static IN_TRAP: AtomicBool = AtomicBool::new(false);
-
-/// Whether a trap is being handled: no sleeping now.
-pub fn in_trap() -> bool {
-    IN_TRAP.load(Ordering::Relaxed)
-}
-
 /// Called by `trap.s`, interrupts off. To go on as another thread, the frame is replaced.
 #[unsafe(no_mangle)]
 extern "C" fn trap_entry(frame: &mut TrapFrame) {
-    IN_TRAP.store(true, Ordering::Relaxed);
     match frame.vector {
         VECTOR_PAGE_FAULT => page_fault(frame),
         0..32 => crate::panic::report_exception(frame, None),
@@ -171,7 +162,6 @@ extern "C" fn trap_entry(frame: &mut TrapFrame) {
             thread::switch_if_needed(frame);
         }
     }
-    IN_TRAP.store(false, Ordering::Relaxed);
 }
 
 fn page_fault(frame: &mut TrapFrame) {

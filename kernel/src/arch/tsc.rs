@@ -15,10 +15,9 @@ const MEASURE_TICKS: u16 = 11_932;
 const MEASURE_TRIES: usize = 100;
 /// The output of the PIT's channel 2 in port 0x61.
 const OUTPUT2: u8 = 1 << 5;
-/// A sample that took longer than this many TSC ticks is taken again, if a quicker one can be had.
+/// A sample is taken again, at most so often, as long as the next one is quicker.
 const SAMPLE_TRIES: usize = 64;
 
-static TICKS_PER_SECOND: AtomicU64 = AtomicU64::new(0);
 /// Microseconds a tick, as a fraction of 2^64: a multiplication is far cheaper than a division.
 static MICROS_PER_TICK: AtomicU64 = AtomicU64::new(0);
 static ORIGIN: AtomicU64 = AtomicU64::new(0);
@@ -27,11 +26,6 @@ static ORIGIN: AtomicU64 = AtomicU64::new(0);
 pub fn ticks() -> u64 {
     // SAFETY: every x86-64 CPU has it.
     unsafe { _rdtsc() }
-}
-
-/// The counter's frequency in Hz.
-pub fn ticks_per_second() -> u64 {
-    TICKS_PER_SECOND.load(Ordering::Relaxed)
 }
 
 /// Ticks to microseconds.
@@ -74,14 +68,17 @@ fn sample(extra: &mut dyn FnMut() -> u64) -> (u16, u64, u64) {
     best
 }
 
-/// Measures the counter and, in the same time, how far `other` (counting down) comes. Returns the frequency of
-/// `other` in Hz.
+/// Measures the counter and, in the same time, how far `other` (counting down, set going by `restart`) comes. Returns
+/// the frequency of `other` in Hz.
 ///
 /// # Panics
 /// If the host holds this machine up again and again: a clock that runs slow would cost it its role.
-pub fn calibrate(mut other: impl FnMut() -> u64) -> u64 {
+pub fn calibrate(mut restart: impl FnMut(), mut other: impl FnMut() -> u64) -> u64 {
     (0..MEASURE_TRIES)
-        .find_map(|_| measure(&mut other))
+        .find_map(|_| {
+            restart();
+            measure(&mut other)
+        })
         .expect("the time-stamp counter can be measured in one of many tries")
 }
 
@@ -110,7 +107,6 @@ fn measure(other: &mut dyn FnMut() -> u64) -> Option<u64> {
         if elapsed >= MEASURE_TICKS {
             let elapsed = u64::from(elapsed);
             let hz = ((tsc1 - tsc0) * PIT_HZ / elapsed).max(2_000_000);
-            TICKS_PER_SECOND.store(hz, Ordering::Relaxed);
             MICROS_PER_TICK.store(
                 ((1_000_000_u128 << 64) / u128::from(hz)) as u64,
                 Ordering::Relaxed,

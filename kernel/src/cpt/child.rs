@@ -21,6 +21,8 @@ const PRIORITY: Priority = Priority::Normal;
 /// Stack of a child, in bytes.
 const STACK_LEN: usize = 64 << 10;
 
+const RFLAGS_INTERRUPTS: u64 = 1 << 9;
+
 /// Set up by [`init`]: children in the pool.
 static POOL: AtomicU32 = AtomicU32::new(0);
 
@@ -129,13 +131,16 @@ fn end(slot: usize, outcome: Outcome) {
     }
 }
 
-/// A look of the child in `slot` cannot be granted. In [`Frozen::copy_page`] that is an error to return;
-/// anywhere else it is a bug of the child, which loses its checkpoint for it but nothing more.
+/// A look of the child in `slot` cannot be granted. In [`Frozen::copy_page`] that is an error to return; anywhere else it is
+/// a bug of the child. It loses its checkpoint for it, and what it owned is never dropped. `false` if it held a lock:
+/// then nobody could go on without it.
 pub(super) fn access_failed(slot: usize, error: FrozenError, frame: &mut TrapFrame) -> bool {
     let copying = (&raw const try_copy_begin) as u64..(&raw const try_copy_end) as u64;
     *SLOTS[slot].failed.lock() = Some(error);
     if copying.contains(&frame.rip) {
         frame.rip = (&raw const try_copy_failed) as u64;
+    } else if frame.rflags & RFLAGS_INTERRUPTS == 0 || thread::holds_lock() {
+        return false;
     } else {
         frame.rip = thrown_out as *const () as u64;
         frame.rdi = slot as u64;

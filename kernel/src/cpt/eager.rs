@@ -27,10 +27,11 @@ pub fn cptfork(view: View, body: ChildBody, ended: EndedHook) -> Result<(), Cptf
     if !collect_dirty(&state, &mut dirty) {
         return Err(CptforkError::OutOfFrames);
     }
-    let seen: Vec<PageRange> = match view {
-        View::Incremental => dirty.clone(),
-        View::Whole => state.ranges.iter().collect(),
+    let seen = match view {
+        View::Incremental => list(dirty.iter().copied(), dirty.len()),
+        View::Whole => list(state.ranges.iter(), state.ranges.count()),
     };
+    let seen = seen.ok_or(CptforkError::OutOfFrames)?;
     let reserved = reserve(&cost_of(&seen)).ok_or(CptforkError::OutOfFrames)?;
     let Some(root) = frames::allocate_reserved() else {
         frames::unreserve(reserved);
@@ -46,12 +47,22 @@ pub fn cptfork(view: View, body: ChildBody, ended: EndedHook) -> Result<(), Cptf
 /// A checkpoint is not begun with frames for fewer copies than this, unless it needs fewer.
 const COPIES_MIN: usize = 16;
 
-/// Sets frames aside for a checkpoint: for every copy that it may come to, or as many as there are. An application that
-/// writes to less than all of its memory meanwhile needs fewer; if they run dry, the checkpoint is cancelled.
+/// Sets frames aside for a checkpoint: for every copy that it may come to, or most of what there is; some is left for the
+/// application to grow. One that writes to less than all of its memory meanwhile needs fewer; if they run dry, the
+/// checkpoint is cancelled.
 fn reserve(cost: &Cost) -> Option<usize> {
-    let count = (cost.tables + cost.copies).min(frames::available());
+    let free = frames::available();
+    let count = (cost.tables + cost.copies).min(free - free / 4);
     let enough = count >= cost.tables + cost.copies.min(COPIES_MIN);
     (enough && frames::reserve(count)).then_some(count)
+}
+
+/// A list of `count` ranges, if there is memory for it.
+fn list(ranges: impl Iterator<Item = PageRange>, count: usize) -> Option<Vec<PageRange>> {
+    let mut list = Vec::new();
+    list.try_reserve_exact(count).ok()?;
+    list.extend(ranges);
+    Some(list)
 }
 
 /// Lists the modified pages, coalesced; `false` if there is no memory for the list. Changes nothing.

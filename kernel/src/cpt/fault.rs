@@ -6,6 +6,7 @@ use x86_64::structures::paging::page_table::PageTableEntry;
 
 use hs_core::platform::{FrozenError, PAGE_LEN};
 
+use super::snapshot::Snapshot;
 use super::{COUNTERS, State, child};
 use crate::arch::trap::TrapFrame;
 use crate::mem::frames::{self, PhysFrame};
@@ -15,6 +16,7 @@ use crate::mem::paging;
 
 const ERROR_PRESENT: u64 = 1 << 0;
 const ERROR_WRITE: u64 = 1 << 1;
+const ERROR_FETCH: u64 = 1 << 4;
 
 /// Resolves the fault at `address`, so that the instruction can run again; `false` if it is a bug.
 pub fn resolve(address: usize, frame: &mut TrapFrame) -> bool {
@@ -33,7 +35,7 @@ pub fn resolve(address: usize, frame: &mut TrapFrame) -> bool {
     let Some(slot) = state.slot_of(root) else {
         return false;
     };
-    let found = if frame.error & ERROR_WRITE != 0 {
+    let found = if frame.error & (ERROR_WRITE | ERROR_FETCH) != 0 {
         Err(FrozenError::OutsideView(address))
     } else {
         child_read(&mut state, slot, page, frame.error & ERROR_PRESENT != 0)
@@ -70,16 +72,14 @@ fn parent_write(state: &mut State, page: usize) -> bool {
 /// Puts a copy in the parent's entry and leaves `frame` to the children. If no frame is left for the copy,
 /// children are cancelled until the parent holds `frame` alone.
 fn copy(state: &mut State, page: usize, frame: PhysFrame, entry: &mut PageTableEntry) {
-    let new = state
-        .children
-        .iter_mut()
-        .flatten()
-        .filter(|child| child.held(page) == Some(frame))
-        .find_map(super::snapshot::Snapshot::take_reserved)
-        .or_else(frames::allocate);
-    let Some(new) = new else {
-        state.cancel_holders(page, frame);
-        return;
+    let new = loop {
+        if let Some(new) = state.frame_for_copy(page, frame) {
+            break new;
+        }
+        // Its frames may suffice for the copy that the others need.
+        if !state.cancel_holder(page, frame) || frames::holders(frame) == 1 {
+            return;
+        }
     };
     // SAFETY: the new frame is ours alone, the old one is frozen: nobody writes to it.
     unsafe { new.bytes().copy_from_nonoverlapping(frame.bytes(), 1) };
@@ -135,15 +135,30 @@ impl State {
         }
     }
 
-    fn cancel_holders(&mut self, page: usize, frame: PhysFrame) {
-        for slot in (0..self.children.len()).rev() {
-            if self.children[slot]
+    /// A frame for a copy of the page that children hold as `frame`: what was set aside for one of them, or a free one.
+    fn frame_for_copy(&mut self, page: usize, frame: PhysFrame) -> Option<PhysFrame> {
+        let mut holders = self
+            .children
+            .iter_mut()
+            .flatten()
+            .filter(|child| child.held(page) == Some(frame));
+        holders
+            .find_map(Snapshot::take_reserved)
+            .or_else(frames::allocate)
+    }
+
+    /// Cancels a child that holds `frame` as its `page`; whether there was one.
+    fn cancel_holder(&mut self, page: usize, frame: PhysFrame) -> bool {
+        let holds = |child: &Option<Snapshot>| {
+            child
                 .as_ref()
                 .is_some_and(|child| child.held(page) == Some(frame))
-            {
-                self.cancel(slot);
-            }
+        };
+        let slot = self.children.iter().rposition(holds);
+        if let Some(slot) = slot {
+            self.cancel(slot);
         }
+        slot.is_some()
     }
 
     /// Ends the child's view. Its thread learns of it at its next look; its pages become dirty again then.

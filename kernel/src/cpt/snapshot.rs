@@ -37,11 +37,19 @@ pub(super) struct Cost {
 
 /// Most frames that freezing `view` may cost.
 pub(super) fn cost_of(view: &[PageRange]) -> Cost {
-    // Each range touches at most this many tables of the two lower levels; then one of the third, and the root.
-    let tables =
-        |range: &PageRange| range.len_bytes() / SPAN_LEN + 2 + range.len_bytes() / (SPAN_LEN * 512) + 2;
+    // How many units of `len` bytes the view touches. It ascends: only the last one can be touched again.
+    let touched = |len: usize| {
+        let (mut next, mut count) = (0, 0);
+        for range in view {
+            let first = (range.start() / len).max(next);
+            next = (range.end() - 1) / len + 1;
+            count += next - first;
+        }
+        count
+    };
     Cost {
-        tables: 2 + view.iter().map(tables).sum::<usize>(),
+        // The two lower levels; then one table of the third, and the root.
+        tables: touched(SPAN_LEN) + touched(SPAN_LEN * 512) + 2,
         copies: view.iter().map(|range| range.pages()).sum(),
     }
 }

@@ -1,5 +1,7 @@
 //! The window's pages in the parent's address space: mapped, unmapped, replaced; and `cptctl`.
 
+use alloc::vec::Vec;
+
 use hs_core::platform::{Cptctl, CptctlError, MapError, PAGE_LEN, PageRange};
 use x86_64::PhysAddr;
 use x86_64::structures::paging::PageTableFlags as Flags;
@@ -38,6 +40,10 @@ fn mapped(page: usize) -> Option<PhysFrame> {
 /// See [`MapError`]: nothing is mapped then.
 pub fn map(range: PageRange) -> Result<(), MapError> {
     inside(range)?;
+    // Before the look at each page, which has no bound but the window.
+    if range.pages() > frames::available() {
+        return Err(MapError::OutOfFrames);
+    }
     {
         let _state = STATE.lock();
         if range.iter_pages().any(|page| mapped(page).is_some()) {
@@ -163,13 +169,13 @@ pub fn cptctl(request: Cptctl<'_>) -> Result<usize, CptctlError> {
         }
         Cptctl::PurgeAll => Ok(state.ranges.purge_all()),
         Cptctl::Installed(buffer) => {
-            let count = state.ranges.count();
-            if buffer.len() >= count {
-                for (slot, range) in buffer.iter_mut().zip(state.ranges.iter()) {
-                    *slot = range;
-                }
+            let ranges: Vec<PageRange> = state.ranges.iter().collect();
+            // The buffer may lie in the window, which nobody may touch who holds the lock.
+            drop(state);
+            if let Some(room) = buffer.get_mut(..ranges.len()) {
+                room.copy_from_slice(&ranges);
             }
-            Ok(count)
+            Ok(ranges.len())
         }
     }
 }

@@ -12,6 +12,7 @@ use x86_64::{PhysAddr, VirtAddr};
 
 use super::frames::{self, PhysFrame};
 use super::layout::{self, DEVICES, DIRECT_MAP, PAGE_LEN, PML4_ENTRY_LEN, SPAN_LEN, STACKS, WINDOW};
+use crate::arch::gdt;
 use crate::boot::BootInfo;
 
 /// A frame that is counted as dirty although its hardware bit is clear: new in a checkpoint range, or of a
@@ -54,15 +55,21 @@ impl Root {
     /// # Safety
     /// Nobody else holds a reference to it: for the window, the checkpoint state's lock is held.
     pub unsafe fn entry(self, address: usize) -> Option<&'static mut PageTableEntry> {
+        self.lowest_table(address)
+            .map(|table| table_entry(table, address, 0))
+    }
+
+    /// The table whose entries map the 4 KiB pages around `address`.
+    fn lowest_table(self, address: usize) -> Option<PhysFrame> {
         let mut table = self.0;
         for level in (1..4).rev() {
             let entry = table_entry(table, address, level);
-            if !entry.flags().contains(Flags::PRESENT) || entry.flags().contains(Flags::HUGE_PAGE) {
+            if entry.flags().contains(Flags::HUGE_PAGE) {
                 return None;
             }
-            table = PhysFrame::at(entry.addr().as_u64());
+            table = below(entry)?;
         }
-        Some(table_entry(table, address, 0))
+        Some(table)
     }
 
     /// The entries for the pages from `start` to `end`, which lie in one span, if their table exists.
@@ -71,12 +78,10 @@ impl Root {
     /// As for [`entry`](Root::entry).
     pub unsafe fn entries(self, start: usize, end: usize) -> Option<&'static mut [PageTableEntry]> {
         debug_assert!(start < end && start / SPAN_LEN == (end - 1) / SPAN_LEN);
-        let count = (end - start) / PAGE_LEN;
-        // SAFETY: the caller's promise; the entries of one table are contiguous.
-        unsafe {
-            self.entry(start)
-                .map(|first| core::slice::from_raw_parts_mut(first, count))
-        }
+        let (first, count) = (start / PAGE_LEN % 512, (end - start) / PAGE_LEN);
+        let table = self.lowest_table(start)?.bytes().cast::<PageTableEntry>();
+        // SAFETY: a table of 512 entries, of which these are; nobody else refers to them, as the caller promises.
+        Some(unsafe { core::slice::from_raw_parts_mut(table.add(first), count) })
     }
 
     /// As [`entry`](Root::entry), with missing tables taken from `source`.
@@ -247,9 +252,9 @@ pub unsafe fn init(boot: &BootInfo) -> Root {
     map_image(root, layout::text(), Flags::PRESENT | Flags::GLOBAL);
     map_image(root, layout::rodata(), nx);
     map_image(root, layout::data(), nx | Flags::WRITABLE);
-    // SAFETY: nothing else holds the entry; nothing lies in the guard page.
-    unsafe {
-        if let Some(entry) = root.entry(layout::boot_guard()) {
+    for guard in gdt::guard_pages().chain([layout::boot_guard()]) {
+        // SAFETY: nothing else holds the entry; nothing lies in a guard page.
+        if let Some(entry) = unsafe { root.entry(guard) } {
             entry.set_unused();
         }
     }

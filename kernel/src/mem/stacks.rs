@@ -22,12 +22,15 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// A stack of `len_bytes`, rounded up to pages; `None` if frames or slots are used up.
+    /// A stack of `len_bytes`, rounded up to pages; `None` if frames or slots are used up, or it is empty or too long for a slot.
     pub fn new(len_bytes: usize) -> Option<Stack> {
-        let pages = len_bytes.div_ceil(PAGE_LEN).clamp(1, SLOT_LEN / PAGE_LEN - 1);
+        let pages =
+            Some(len_bytes.div_ceil(PAGE_LEN)).filter(|pages| (1..SLOT_LEN / PAGE_LEN).contains(pages))?;
         // One lock for all of it: two stacks may share the page tables made on the way.
         let mut used = USED.lock();
         let slot = used.iter().position(|used| !used)?;
+        // From here on `Drop` gives it back.
+        used[slot] = true;
         let mut stack = Stack { slot, pages: 0 };
         while stack.pages < pages {
             let address = stack.top() - (stack.pages + 1) * PAGE_LEN;
@@ -40,7 +43,6 @@ impl Stack {
             entry.set_addr(PhysAddr::new(frame.address()), DATA);
             stack.pages += 1;
         }
-        used[slot] = true;
         Some(stack)
     }
 
@@ -67,7 +69,8 @@ impl Drop for Stack {
     }
 }
 
-/// Whether `address` lies in the guard page or the unused part of some stack's slot.
+/// Whether `address` lies among the stacks. All that is mapped there can be read and written, so a fault at such an address
+/// (but for a fetch) means that a stack ran over.
 pub fn is_guard(address: usize) -> bool {
     (STACKS..STACKS + SLOTS_MAX * SLOT_LEN).contains(&address)
 }

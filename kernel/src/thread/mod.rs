@@ -16,7 +16,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use hs_core::platform::{Instant, Priority, SpawnError};
 
-use crate::arch::trap::{TrapFrame, VECTOR_SWITCH, in_trap};
+use crate::arch::trap::{TrapFrame, VECTOR_SWITCH};
 use crate::arch::{apic, gdt};
 use crate::mem;
 use crate::mem::paging::Root;
@@ -188,7 +188,10 @@ pub fn yield_now() {
 /// Sleeps while `word` is `expected`, until woken or `deadline`. May return early. The word must not lie in the
 /// checkpoint window: the kernel reads it under a lock.
 pub fn wait(word: &AtomicU32, expected: u32, deadline: Option<Instant>) {
-    debug_assert!(!in_trap(), "an interrupt handler cannot sleep");
+    assert!(
+        x86_64::instructions::interrupts::are_enabled(),
+        "neither an interrupt handler nor whoever holds an IrqMutex can sleep"
+    );
     let mut scheduler = SCHEDULER.lock();
     if word.load(Ordering::SeqCst) != expected || deadline.is_some_and(|deadline| deadline <= time::now()) {
         return;
@@ -256,15 +259,17 @@ pub fn stack_top(thread: ThreadId) -> u64 {
     SCHEDULER.lock().stack_top(thread)
 }
 
-/// The calling thread.
-pub fn current() -> ThreadId {
-    SCHEDULER.lock().current_id()
+/// Whether the calling thread holds a lock, or the scheduler's own is taken. For the handler of a fault.
+pub(crate) fn holds_lock() -> bool {
+    SCHEDULER
+        .try_lock()
+        .is_none_or(|mut scheduler| scheduler.current_mut().locks_held > 0)
 }
 
 /// Interrupts have come on again: switch threads if one is due. Called when an
 /// [`IrqMutex`] is released.
 pub fn switch_point() {
-    if SWITCH_DUE.load(Ordering::Relaxed) && !in_trap() {
+    if SWITCH_DUE.load(Ordering::Relaxed) {
         // SAFETY: saves everything and comes back when this thread is chosen again.
         unsafe { core::arch::asm!("int {vector}", vector = const VECTOR_SWITCH) };
     }

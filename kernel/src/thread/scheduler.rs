@@ -180,10 +180,6 @@ impl Scheduler {
         self.threads[index].take()
     }
 
-    pub(super) fn current_id(&self) -> ThreadId {
-        ThreadId(self.current.unwrap_or(u8::MAX))
-    }
-
     pub(super) fn stack_top(&self, thread: ThreadId) -> u64 {
         let thread = self.threads.get(usize::from(thread.0)).and_then(Option::as_ref);
         thread
@@ -268,10 +264,12 @@ impl Scheduler {
             let slice_over = now >= self.slice_end;
             let current = self.current_mut();
             let level = current.level();
+            let own_level = current.priority as usize;
             let runnable = current.state == State::Runnable;
             let more_urgent = self.more_urgent_ready(level);
             if runnable && !more_urgent && !(slice_over && self.ready[level].len > 0) {
-                if slice_over {
+                // A lock prolongs the slice only until it is let go: `switch_due` sees then that the slice is over.
+                if slice_over && self.ready[own_level].len == 0 {
                     self.slice_end = now + core::time::Duration::from_micros(SLICE_US);
                 }
                 return;
