@@ -114,6 +114,17 @@ impl Ground {
         Ok(pair)
     }
 
+    /// The same ground for pairs that are slow to think each other dead.
+    pub(super) fn patient(&self) -> Result<Ground> {
+        let plan = Plan::load()?.patient();
+        let machine = plan.machine()?;
+        Ok(Ground {
+            plan,
+            machine,
+            accelerator: self.accelerator,
+        })
+    }
+
     /// A pair that has just been started.
     pub(super) fn pair(&self, images: [PathBuf; 2], cluster: Option<[Plug; 2]>) -> Result<Pair> {
         Pair::start(&Ingredients {

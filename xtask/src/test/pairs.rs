@@ -193,6 +193,7 @@ pub(super) fn expiry(ground: &Ground) -> Result<String> {
 
 /// Every command over the wire as a real Redis answered it, and what only many connections can show.
 pub(super) fn conformance(ground: &Ground) -> Result<String> {
+    let ground = ground.patient()?;
     let mut pair = ground.ready_pair()?;
     let said = run_beside(&mut pair, ground.conformance()?, |_| {})?;
     Ok(format!("{} parts", said.lines().count()))
