@@ -23,7 +23,7 @@ use log::LevelFilter;
 pub const COMMAND_LINE_LEN_MAX: usize = 2047;
 
 const HEARTBEAT_DEFAULT: Duration = Duration::from_millis(20);
-const DEADLINE_DEFAULT: Duration = Duration::from_millis(60);
+const DEADLINE_DEFAULT: Duration = Duration::from_millis(200);
 const NCON_DEFAULT: usize = 4;
 
 /// Most checkpoints in flight that `hs.ncon` may ask for.

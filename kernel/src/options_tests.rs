@@ -207,8 +207,8 @@ fn contradictions_are_refused() {
         "hs.deadline-ms=20: is not longer than hs.heartbeat-ms"
     );
     assert_eq!(
-        with("hs.heartbeat-ms=60"),
-        "hs.heartbeat-ms=60: is not shorter than 60 ms, the default of hs.deadline-ms"
+        with("hs.heartbeat-ms=200"),
+        "hs.heartbeat-ms=200: is not shorter than 200 ms, the default of hs.deadline-ms"
     );
 }
 
