@@ -336,7 +336,7 @@ impl<'a> Values<'a> {
             } else {
                 self.contradiction(
                     HEARTBEAT,
-                    "is not shorter than 60 ms, the default of",
+                    "is not shorter than 200 ms, the default of",
                     Some(DEADLINE),
                 )
             });

@@ -32,7 +32,7 @@ pub(super) fn run(node: &'static Node) {
         build_id: node.setup.machine.build_id(),
         application: node.setup.application,
         term: Term::FIRST,
-        streams: node.setup.pair.ncon.max(STREAMS_MIN),
+        streams: (2 * node.setup.pair.ncon).max(STREAMS_MIN),
     };
     let image = Image::new(node.setup.memory, config);
     let mut reader = Reader {
