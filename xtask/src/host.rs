@@ -182,7 +182,7 @@ fn explain_namespace(read: impl Fn(&str) -> Option<String>) -> String {
         Some((name, forbids, allows)) => format!(
             "this host forbids user namespaces to this user ({name} is {forbids}). This allows them:\n    sudo sysctl -w {name}={allows}"
         ),
-        None => "this host forbids user namespaces to this user, and none of the usual switches says why. In a container, \
+        None => "this host forbids user namespaces to this user, and none of the usual switches says why. A chroot never allows them; in a container, \
                  allow it the unshare system call (Docker: --security-opt seccomp=unconfined --security-opt systempaths=unconfined)"
             .into(),
     }
