@@ -371,6 +371,13 @@ impl Image {
         self.streams.clear();
     }
 
+    /// Another master, or another life of the same, begins with a full checkpoint: whatever is held is not to be taken for a
+    /// part of what comes, though it be numbered alike.
+    pub fn start_over(&mut self) {
+        self.abandon_all();
+        self.newest = None;
+    }
+
     /// Some master has this term: older ones' checkpoints are refused from here on.
     pub fn observe_term(&mut self, term: Term) {
         if term > self.term {

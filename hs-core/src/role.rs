@@ -37,7 +37,7 @@ impl Term {
     /// The term that a takeover in this one begins.
     #[must_use]
     pub const fn next(self) -> Term {
-        Term(self.0 + 1)
+        Term(self.0.saturating_add(1))
     }
 }
 

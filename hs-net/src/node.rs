@@ -24,7 +24,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 
 use hs_core::checkpoint::{CheckpointError, CheckpointId, Checkpointer, CheckpointerConfig, Flags};
@@ -97,9 +97,8 @@ pub struct Node {
     wake: Signal,
     /// The application sleeps on this.
     application: Signal,
-    /// Checkpoint children wait on this for room and answers, and so many of them do.
+    /// Checkpoint children wait on this for room and answers.
     room: Signal,
-    room_wanted: AtomicU32,
     /// The image thread sleeps on this.
     inbound: Signal,
     checkpoint_wanted: AtomicBool,
@@ -172,7 +171,6 @@ impl Node {
             wake: Signal::new(),
             application: Signal::new(),
             room: Signal::new(),
-            room_wanted: AtomicU32::new(0),
             inbound: Signal::new(),
             checkpoint_wanted: AtomicBool::new(false),
             retry_at: AtomicU64::new(0),

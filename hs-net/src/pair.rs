@@ -141,6 +141,8 @@ pub struct Pair {
     transfers: Transfers,
     buffer: MessageBuffer,
     notices: VecDeque<Notice>,
+    /// A master: who its newest spare is or was.
+    last_spare: Option<Session>,
     refused_session: Option<Session>,
     refused_version: Option<u8>,
     end_at: Option<(Instant, String)>,
@@ -169,6 +171,7 @@ impl Pair {
             transfers: Transfers::new(settings.ncon),
             buffer,
             notices: VecDeque::with_capacity(NOTICES_MAX),
+            last_spare: None,
             refused_session: None,
             refused_version: None,
             end_at: None,
@@ -213,6 +216,10 @@ impl Pair {
     }
 
     fn note(&mut self, notice: Notice) {
+        // Whoever likes can cause refusals: they leave room for what matters.
+        if matches!(notice, Notice::Refused { .. }) && self.notices.len() >= NOTICES_MAX / 2 {
+            return;
+        }
         debug_assert!(
             self.notices.len() < NOTICES_MAX,
             "notices are read after each round"
@@ -227,7 +234,7 @@ impl Pair {
     /// A datagram came in.
     pub fn on_datagram(&mut self, network: Network, datagram: &[u8], now: Instant) {
         let heard = match Datagram::parse(datagram) {
-            Ok(Datagram::Heartbeat(heartbeat)) => self.on_heartbeat(&heartbeat, now),
+            Ok(Datagram::Heartbeat(heartbeat)) => self.on_heartbeat(network, &heartbeat, now),
             // The service network is for heartbeats alone.
             Ok(_) if network == Network::Service => Heard::Refused,
             Ok(Datagram::Hello(hello)) => self.on_hello(&hello, now),

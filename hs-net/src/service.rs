@@ -60,6 +60,11 @@ use crate::commit::CommitQueue;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"HsServ01");
 
+/// How long a reset is tried to be sent, in microseconds: there may be nobody who answers for the client's address.
+const RESET_US: i64 = 1_000_000;
+/// Any port but 0: a socket that is to forget its client listens on it for a moment, between two frames.
+const FORGETTING_PORT: u16 = 1;
+
 /// Why a service stack could not be made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ServiceError {
@@ -316,7 +321,9 @@ impl Service {
                 tcp::State::SynReceived if now_us < until_us => {}
                 tcp::State::SynReceived => {
                     socket.abort();
-                    entry.phase = Phase::Closing { until_us };
+                    entry.phase = Phase::Closing {
+                        until_us: now_us + RESET_US,
+                    };
                 }
                 // Reset by its client: smoltcp listens with it again.
                 tcp::State::Listen => {
@@ -324,7 +331,11 @@ impl Service {
                     entry.phase = Phase::Free;
                 }
                 tcp::State::Closed if silent => entry.phase = Phase::Free,
-                tcp::State::Closed => entry.phase = Phase::Closing { until_us },
+                tcp::State::Closed => {
+                    entry.phase = Phase::Closing {
+                        until_us: now_us + RESET_US,
+                    }
+                }
                 _ => {
                     entry.phase = Phase::Open;
                     entry.news.opened = true;
@@ -337,13 +348,28 @@ impl Service {
                 while socket.can_recv() && socket.recv(|bytes| (bytes.len(), ())).is_ok() {}
                 if silent {
                     entry.phase = Phase::Free;
+                } else if gone && now_us >= until_us {
+                    // Nobody answers for the client's address: smoltcp would try for ever. Listening forgets it.
+                    socket
+                        .listen(FORGETTING_PORT)
+                        .expect("a closed socket may listen");
+                    socket.close();
+                    entry.phase = Phase::Free;
                 } else if !gone && now_us >= until_us && socket.state() != tcp::State::TimeWait {
                     socket.abort();
+                    entry.phase = Phase::Closing {
+                        until_us: now_us + RESET_US,
+                    };
                 }
             }
             Phase::Gone => {
-                if silent && !entry.news.closed {
-                    entry.phase = Phase::Free;
+                if !entry.news.closed {
+                    entry.phase = match silent {
+                        true => Phase::Free,
+                        false => Phase::Closing {
+                            until_us: now_us + RESET_US,
+                        },
+                    };
                 }
             }
         }
@@ -416,8 +442,7 @@ impl Service {
             Phase::HalfOpen { until_us } => Some(until_us),
             Phase::Closing { until_us } => {
                 let socket = self.sockets.get::<tcp::Socket>(entry.handle);
-                let ends_itself = matches!(socket.state(), tcp::State::TimeWait | tcp::State::Closed);
-                (!ends_itself).then_some(until_us)
+                (socket.state() != tcp::State::TimeWait).then_some(until_us)
             }
             _ => None,
         });

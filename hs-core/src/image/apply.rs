@@ -81,6 +81,12 @@ impl Areas {
             }
         }
         for (address, page) in zeroes {
+            // Not before: had the areas not been mapped, the page would be as it was.
+            let (word, bit) = self
+                .area(address)
+                .expect("areas that are wanted stay")
+                .bit(address);
+            *word &= !bit;
             if let Err(error) = memory.place(address, page) {
                 return Err(self.broken(memory, error));
             }
@@ -108,10 +114,6 @@ impl Areas {
                     zeroes.push((address, page));
                 }
             }
-        }
-        for (address, _) in &zeroes {
-            let (word, bit) = self.area(*address).expect("looked up just now").bit(*address);
-            *word &= !bit;
         }
         Ok(zeroes)
     }

@@ -1,7 +1,6 @@
 //! The way of a checkpoint from its child into the channel: the thesis's `hs_cpipe`.
 
 use alloc::boxed::Box;
-use core::sync::atomic::Ordering;
 
 use hs_core::checkpoint::{CheckpointId, CheckpointPipe, PipeError, PipeWriter};
 
@@ -133,8 +132,6 @@ impl Drop for Writer {
 impl Node {
     /// Sleeps until the channel has moved since `seen`.
     pub(super) fn wait_for_room(&self, seen: u32) {
-        self.room_wanted.fetch_add(1, Ordering::SeqCst);
         self.room.wait(seen, None);
-        self.room_wanted.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -5,7 +5,6 @@
 
 use alloc::boxed::Box;
 use alloc::vec;
-use core::sync::atomic::Ordering;
 use core::time::Duration;
 
 use hs_core::event::{Event, Status};
@@ -248,7 +247,7 @@ impl PairThread {
 
     fn wake_others(&self, pair: &Pair, heard: bool) {
         let node = self.node;
-        if heard && node.room_wanted.load(Ordering::SeqCst) > 0 {
+        if heard {
             node.room.raise();
         }
         if pair.role() == Role::Spare && pair.readable() > 0 {
@@ -306,6 +305,7 @@ impl PairThread {
                     decided: now,
                 });
                 node.inbound.raise();
+                node.room.raise();
             }
             Notice::Refused { what, why } => {
                 log::warn!("refused {what}: {why}");

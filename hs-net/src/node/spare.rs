@@ -76,7 +76,7 @@ impl Reader {
     fn read(&mut self, epoch: Epoch, message: &[u8]) {
         if self.epoch != Some(epoch) {
             self.epoch = Some(epoch);
-            self.image.abandon_all();
+            self.image.start_over();
         }
         match Message::parse(message) {
             Ok(Message::Chunk {

@@ -10,7 +10,7 @@ use hs_core::role::{Role, Term};
 use super::{FAREWELL_BEATS, Heard, MASTER_PATIENCE, Notice, Pair, Peer};
 use crate::channel::frame::{Heartbeat, Hello, ParseError, Session};
 use crate::channel::handshake::Greeting;
-use crate::detect::Detector;
+use crate::detect::{Detector, Network};
 
 impl Pair {
     /// A node of another version cannot be understood, but a person should know.
@@ -26,12 +26,15 @@ impl Pair {
         }
     }
 
-    pub(super) fn on_heartbeat(&mut self, heartbeat: &Heartbeat, now: Instant) -> Heard {
+    pub(super) fn on_heartbeat(&mut self, network: Network, heartbeat: &Heartbeat, now: Instant) -> Heard {
         if heartbeat.session == self.settings.session {
             return Heard::Refused;
         }
         if heartbeat.role == Role::Master && self.role == Role::Master {
-            self.meet_master(heartbeat.term, heartbeat.session, now);
+            // The clients' network is anybody's: only who was this master's spare is believed there.
+            if network == Network::Cluster || self.last_spare == Some(heartbeat.session) {
+                self.meet_master(heartbeat.term, heartbeat.session, now);
+            }
             return Heard::Other;
         }
         match &self.peer {
@@ -104,6 +107,7 @@ impl Pair {
                     Role::Spare => self.settings.deadline,
                 };
                 let detector = Detector::new(self.settings.heartbeat, deadline, now);
+                self.last_spare = (self.role == Role::Master).then_some(hello.session);
                 self.peer = Some(Peer {
                     session: hello.session,
                     detector,

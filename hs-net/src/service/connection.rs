@@ -158,7 +158,7 @@ impl Service {
 
     /// Resets the connection: the client sees an error. The application hears no more of it.
     pub fn abort(&mut self, connection: ConnectionId) {
-        let until_us = self.clock_us;
+        let until_us = self.clock_us + super::RESET_US;
         if let Ok((entry, socket)) = self.open_entry(connection) {
             socket.abort();
             entry.leave(until_us);

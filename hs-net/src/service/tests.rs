@@ -447,6 +447,7 @@ fn half_open_connections_do_not_stay() {
 #[test]
 fn dead_clients_are_reaped() {
     let mut world = World::listening(&config());
+    let free = world.free();
     let client = world.connect();
     world.settle();
     assert_eq!(world.open(), 1);
@@ -461,6 +462,10 @@ fn dead_clients_are_reaped() {
     assert_eq!(world.open(), 0);
     assert!(world.events.last().unwrap().news.closed);
     assert_eq!(world.client(client).state(), tcp::State::Established);
+    // Nobody answers for its address any more, so its reset cannot be sent; its place is free all the same.
+    let until = world.now + Duration::from_secs(5);
+    world.run_until(until);
+    assert_eq!(world.free(), free);
 }
 
 /// A client's third SYN, from a world that has come as far as any other of the same steps.
