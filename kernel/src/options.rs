@@ -22,7 +22,7 @@ use log::LevelFilter;
 /// cut off there is refused here.
 pub const COMMAND_LINE_LEN_MAX: usize = 2047;
 
-const HEARTBEAT_DEFAULT: Duration = Duration::from_millis(20);
+const HEARTBEAT_DEFAULT: Duration = Duration::from_millis(40);
 const DEADLINE_DEFAULT: Duration = Duration::from_millis(200);
 const NCON_DEFAULT: usize = 4;
 
