@@ -23,7 +23,7 @@ use hs_net::service::{ConnectionError, ConnectionId};
 use kernel::Guest;
 use kv::command::{Pair, Surroundings};
 use kv::options::Options;
-use kv::server::{End, News, SCRATCH_BYTES, Server, Transport};
+use kv::server::{Clock, End, News, SCRATCH_BYTES, Server, Transport};
 
 kernel::entry!(main);
 
@@ -112,15 +112,17 @@ impl Work for Kv {
         let machine = node.machine();
         // On the stack, and so not in a checkpoint.
         let mut scratch = [0; SCRATCH_BYTES];
-        self.server.resume(&mut Wire(node));
+        let clock = Clock::new(self.server.clock_ms(), wall_ms(machine));
+        self.server
+            .resume(&mut Wire(node), clock.now_ms(wall_ms(machine)));
         loop {
             let seen = node.signal().seen();
             let now = machine.now();
             node.service().poll(now);
-            let wall_ms = wall_ms(machine);
+            let now_ms = clock.now_ms(wall_ms(machine));
             let round = self
                 .server
-                .round(&mut Wire(node), &Figures(node), &mut scratch, wall_ms);
+                .round(&mut Wire(node), &Figures(node), &mut scratch, now_ms);
             let poll_at = send(node);
             if round.changed || node.checkpoint_wanted() {
                 // Refused for now or lost later, the node remembers, and asks for it again.
@@ -129,7 +131,7 @@ impl Work for Kv {
             if !round.busy {
                 let due = round
                     .due_ms
-                    .map(|due| now + Duration::from_millis(due.saturating_sub(wall_ms)));
+                    .map(|due| now + Duration::from_millis(due.saturating_sub(now_ms)));
                 node.signal()
                     .wait(seen, [poll_at, due].into_iter().flatten().min());
             }

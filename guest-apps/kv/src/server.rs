@@ -9,17 +9,20 @@
 //! ```
 //! All of this but the scratch, half a request and half a reply included, lies in checkpointable memory. How much memory
 //! requests and replies take together is bounded by two [`Quota`]s. A request or reply that does not fit waits
-//! for others to finish theirs; after [`WAIT_MS`] it is refused.
+//! for others to finish theirs; after [`WAIT_MS`] it is refused. Whoever makes others wait by not taking its replies is
+//! thrown out after [`STUCK_MS`]: it may answer TCP's probes for ever, so TCP never gives up on it.
 //!
 //! The server is free of I/O: a [`Transport`] carries the bytes, and the time is an argument.
 
 mod client;
+mod clock;
 mod transport;
 
 use allocator_api2::vec::Vec;
 use core::cmp::min;
 
 use self::client::{Client, Next, Work};
+pub use self::clock::Clock;
 pub use self::transport::{End, News, Transport};
 use crate::Memory;
 use crate::command::{Database, Statistics, Surroundings};
@@ -38,6 +41,10 @@ pub const OUTPUT_LIMIT_BYTES: usize = 16 * 1024 * 1024;
 
 /// How long a request or a reply waits for memory, in milliseconds.
 pub const WAIT_MS: u64 = 30_000;
+
+/// How long a client may hold unsent replies none of which go out while others wait for memory, in milliseconds. Less
+/// than [`WAIT_MS`], so that those others are served and not refused.
+pub const STUCK_MS: u64 = 5_000;
 
 /// How soon a server in want of memory looks again, in milliseconds.
 const WAIT_STEP_MS: u64 = 20;
@@ -121,14 +128,21 @@ impl<A: Memory, C: Copy + PartialEq> Server<A, C> {
         &self.database
     }
 
+    /// The newest time seen, in milliseconds since 1970: what a [`Clock`] goes on from.
+    pub fn clock_ms(&self) -> u64 {
+        self.clock_ms
+    }
+
     /// After a takeover: forgets the clients whose connections are no more, and takes up the others where they were.
-    pub fn resume(&mut self, transport: &mut impl Transport<Connection = C>) {
+    /// `now_ms` is a [`Clock`]'s.
+    pub fn resume(&mut self, transport: &mut impl Transport<Connection = C>, now_ms: u64) {
+        self.clock_ms = self.clock_ms.max(now_ms);
         for index in 0..self.clients.len() {
             let Some(client) = &mut self.clients[index] else {
                 continue;
             };
             if transport.is_open(client.connection) {
-                client.wake();
+                client.resume(self.clock_ms);
             } else {
                 self.remove(index);
             }
@@ -174,6 +188,10 @@ impl<A: Memory, C: Copy + PartialEq> Server<A, C> {
             }
         }
         self.turn = next_turn % CLIENTS_MAX;
+
+        if waiting {
+            self.abort_stuck(transport);
+        }
 
         let retry_ms = waiting.then_some(self.clock_ms + WAIT_STEP_MS);
         Round {
@@ -261,6 +279,18 @@ impl<A: Memory, C: Copy + PartialEq> Server<A, C> {
                 }
                 self.remove(index);
                 Next::Sleep
+            }
+        }
+    }
+
+    /// Throws out the clients that keep memory from those that wait for it.
+    fn abort_stuck(&mut self, transport: &mut impl Transport<Connection = C>) {
+        for index in 0..self.clients.len() {
+            if let Some(client) = &self.clients[index]
+                && client.is_stuck(self.clock_ms)
+            {
+                transport.abort(client.connection);
+                self.remove(index);
             }
         }
     }

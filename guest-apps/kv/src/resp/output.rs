@@ -24,6 +24,8 @@ pub struct Output<A: Memory> {
     /// Bytes of the first chunk that are sent.
     sent: usize,
     len: usize,
+    /// What all chunks together may take.
+    limit_bytes: usize,
 }
 
 /// Room left in a chunk that can take more.
@@ -39,7 +41,21 @@ impl<A: Memory> Output<A> {
             first: 0,
             sent: 0,
             len: 0,
+            limit_bytes: usize::MAX,
         }
+    }
+
+    /// From now on, takes memory only up to `limit_bytes` in all; what is held already stands. [`release`] lifts the
+    /// limit.
+    ///
+    /// [`release`]: Output::release
+    pub fn set_limit(&mut self, limit_bytes: usize) {
+        self.limit_bytes = limit_bytes;
+    }
+
+    /// What is drawn from the quota.
+    fn held_bytes(&self) -> usize {
+        self.chunks[self.first..].len() * CHUNK_BYTES
     }
 
     /// Bytes that wait.
@@ -59,7 +75,7 @@ impl<A: Memory> Output<A> {
     pub fn reserve(&mut self, bytes: usize, quota: &mut Quota) -> Result<(), Full> {
         let mut room = self.chunks.iter().rev().map_while(spare_bytes).sum::<usize>();
         while room < bytes {
-            if !quota.take(CHUNK_BYTES) {
+            if self.held_bytes() + CHUNK_BYTES > self.limit_bytes || !quota.take(CHUNK_BYTES) {
                 return Err(Full);
             }
             let mut chunk = Vec::new_in(self.chunks.allocator().clone());
@@ -146,7 +162,7 @@ impl<A: Memory> Output<A> {
 
     /// Drops everything and gives all memory back.
     pub fn release(&mut self, quota: &mut Quota) {
-        quota.give_back(self.chunks[self.first..].len() * CHUNK_BYTES);
+        quota.give_back(self.held_bytes());
         *self = Self::new(self.chunks.allocator().clone());
     }
 }

@@ -5,8 +5,8 @@ use core::mem;
 use core::net::SocketAddr;
 use core::ops::Range;
 
-use super::WAIT_MS;
 use super::transport::{End, Transport};
+use super::{STUCK_MS, WAIT_MS};
 use crate::Memory;
 use crate::command::{self, Database, Outcome, Refusal, Session, Surroundings};
 use crate::quota::Quota;
@@ -14,6 +14,10 @@ use crate::resp::{Full, Output, Progress, Reply, Request};
 
 /// What a client has to take before its next request is run, in bytes.
 const UNSENT_BYTES_MAX: usize = 64 * 1024;
+
+/// The part of the memory for replies that one client may hold while earlier replies of its own are unsent: one in so
+/// many. A reply that is the client's only one may take it all.
+const OUTPUT_SHARE: usize = 4;
 
 /// Work in a client's share of a round: see [`Work`].
 const SHARE_PER_ROUND: usize = 128 * 1024;
@@ -89,6 +93,10 @@ pub(super) struct Client<A: Memory, C> {
     left_over: Vec<u8, A>,
     request: Request<A>,
     output: Output<A>,
+    /// The request found no room for its reply beside earlier ones, and is run once they are sent.
+    alone: bool,
+    /// When bytes of the output last went out, or there were none.
+    last_sent_ms: u64,
     activity: Activity,
 }
 
@@ -117,6 +125,8 @@ impl<A: Memory, C: Copy + PartialEq> Client<A, C> {
             left_over: Vec::new_in(memory.clone()),
             request: Request::new(memory.clone(), data.clone()),
             output: Output::new(memory.clone()),
+            alone: false,
+            last_sent_ms: now_ms,
             activity: Activity::Awake,
         }
     }
@@ -126,6 +136,24 @@ impl<A: Memory, C: Copy + PartialEq> Client<A, C> {
         if self.activity == Activity::Asleep {
             self.activity = Activity::Awake;
         }
+    }
+
+    /// After a takeover: takes up where it was. What the clocks of two machines differ by counts neither as a wait nor as
+    /// a standstill.
+    pub(super) fn resume(&mut self, now_ms: u64) {
+        self.wake();
+        self.last_sent_ms = now_ms;
+        if let Activity::Waiting { since_ms, .. } = &mut self.activity {
+            *since_ms = now_ms;
+        }
+    }
+
+    /// Whether it keeps memory from others by not taking its replies. One that waits for memory itself is told apart:
+    /// its wait ends by itself.
+    pub(super) fn is_stuck(&self, now_ms: u64) -> bool {
+        !self.output.is_empty()
+            && !matches!(self.activity, Activity::Waiting { .. })
+            && now_ms.saturating_sub(self.last_sent_ms) >= STUCK_MS
     }
 
     /// Gives back what was drawn from the quotas.
@@ -142,6 +170,9 @@ impl<A: Memory, C: Copy + PartialEq> Client<A, C> {
     ) -> Result<Next, Leave> {
         if self.activity == Activity::Asleep {
             return Ok(Next::Sleep);
+        }
+        if self.output.is_empty() {
+            self.last_sent_ms = service.now_ms;
         }
         let mut input = 0..0;
         let next = self.serve_share(&mut input, service, transport)?;
@@ -172,10 +203,11 @@ impl<A: Memory, C: Copy + PartialEq> Client<A, C> {
     ) -> Result<Next, Leave> {
         let mut share = Work(SHARE_PER_ROUND);
         while !share.is_spent() && !service.work.is_spent() {
-            if self.output.len() > UNSENT_BYTES_MAX {
+            let unsent_bytes_max = if self.alone { 0 } else { UNSENT_BYTES_MAX };
+            if self.output.len() > unsent_bytes_max {
                 self.flush(service, transport)?;
             }
-            if self.output.len() > UNSENT_BYTES_MAX {
+            if self.output.len() > unsent_bytes_max {
                 // There is no room to send: an event will tell when there is.
                 self.activity = Activity::Asleep;
                 return Ok(Next::Sleep);
@@ -224,6 +256,7 @@ impl<A: Memory, C: Copy + PartialEq> Client<A, C> {
                 break;
             }
             self.output.advance(sent, service.output);
+            self.last_sent_ms = service.now_ms;
             service.database.statistics.output_bytes += sent as u64;
         }
         Ok(())
@@ -303,6 +336,12 @@ impl<A: Memory, C: Copy + PartialEq> Client<A, C> {
         {
             return Ok(Step::NoMemory);
         }
+        let limit_bytes = service.output.limit_bytes();
+        self.output.set_limit(if self.output.is_empty() {
+            limit_bytes
+        } else {
+            limit_bytes / OUTPUT_SHARE
+        });
         let outcome = command::run(
             &mut self.request,
             &mut self.output,
@@ -314,9 +353,15 @@ impl<A: Memory, C: Copy + PartialEq> Client<A, C> {
         );
         match outcome {
             Outcome::Answered => self.request.finish(service.input),
+            // Not a wait with an end: the room is the client's own to make.
+            Outcome::NoRoom if !self.output.is_empty() => {
+                self.alone = true;
+                return Ok(Step::Done);
+            }
             Outcome::NoRoom if !self.waited_enough(service, held_bytes) => return Ok(Step::NoMemory),
             Outcome::NoRoom => self.refuse(service, Refusal::NoRoom)?,
         }
+        self.alone = false;
         Ok(Step::Done)
     }
 

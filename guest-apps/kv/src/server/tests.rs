@@ -4,6 +4,7 @@ mod loopback;
 use super::*;
 use crate::BULK_LEN_MAX;
 use crate::command::Pair;
+use crate::resp::CHUNK_BYTES;
 use alloc::format;
 use alloc::vec;
 use allocator_api2::alloc::Global;
@@ -287,6 +288,104 @@ fn a_reply_without_memory_waits_and_is_then_refused() {
     assert_eq!(rig.exchange(client, b"GET k\r\n"), b"$1\r\nx\r\n");
 }
 
+/// Clients that ask for long replies until none of the memory for replies is left, and do not read.
+fn hogs(rig: &mut Rig) -> Heap<usize> {
+    let setter = rig.network.connect();
+    rig.exchange(setter, &command(&[b"SET", b"long", &vec![b'v'; BULK_LEN_MAX]]));
+    rig.exchange(setter, &command(&[b"SET", b"short", &[b'v'; 10_000]]));
+    rig.network.client_close(setter);
+    let mut mget: Heap<&[u8]> = vec![b"MGET"];
+    mget.resize(16, b"long");
+    let mut hogs = vec![];
+    let mut request = command(&mget);
+    while OUTPUT_LIMIT_BYTES - rig.server.output.used_bytes() >= CHUNK_BYTES {
+        let hog = rig.network.connect();
+        rig.network.client_send(hog, &request);
+        rig.settle();
+        hogs.push(hog);
+        request = command(&[b"GET", b"short"]);
+    }
+    hogs
+}
+
+#[test]
+fn clients_that_do_not_read_do_not_lock_out_others() {
+    let mut rig = Rig::new(4096);
+    let (idle, other) = (rig.network.connect(), rig.network.connect());
+    let hogs = hogs(&mut rig);
+
+    rig.now_ms += STUCK_MS - 1;
+    assert_eq!(rig.exchange(other, b"PING\r\n"), b"");
+    assert!(hogs.iter().all(|&hog| !rig.network.is_closed(hog)));
+    // One of them takes a little: it goes on, slow as it is.
+    let (slow, stuck) = (hogs[1], [&hogs[..1], &hogs[2..]].concat());
+    assert_eq!(rig.network.client_receive(slow).len(), 4096);
+    assert_eq!(rig.exchange(other, b""), b"");
+
+    rig.now_ms += 1;
+    rig.settle();
+    assert_eq!(rig.exchange(other, b""), b"+PONG\r\n");
+    assert!(stuck.iter().all(|&hog| rig.network.is_closed(hog)));
+    let rest = bulk(&[b'v'; 10_000]).len() - 4096;
+    assert_eq!(rig.exchange(slow, b"").len(), rest);
+    assert_eq!(rig.exchange(idle, b"PING\r\n"), b"+PONG\r\n");
+    assert_eq!(rig.server.database().clients, 3);
+    assert_eq!(rig.server.output.used_bytes(), 0);
+}
+
+#[test]
+fn clients_that_do_not_read_stay_while_nobody_needs_their_memory() {
+    let mut rig = Rig::new(4096);
+    let other = rig.network.connect();
+    let hogs = hogs(&mut rig);
+    rig.now_ms += 10 * WAIT_MS;
+    rig.settle();
+    assert!(hogs.iter().all(|&hog| !rig.network.is_closed(hog)));
+    assert_eq!(rig.exchange(other, b"PING\r\n"), b"+PONG\r\n");
+    assert!(hogs.iter().all(|&hog| rig.network.is_closed(hog)));
+}
+
+#[test]
+fn a_standstill_begins_with_the_reply_that_stands_still() {
+    let mut rig = Rig::new(4096);
+    let other = rig.network.connect();
+    // Its last reply fills the connection's buffer to the last byte, and nothing waits in the server.
+    let late = rig.network.connect();
+    rig.exchange(other, &command(&[b"SET", b"fits", &[b'v'; 4096 - 9]]));
+    rig.network.client_send(late, &command(&[b"GET", b"fits"]));
+    rig.settle();
+    assert_eq!(rig.server.output.used_bytes(), 0);
+    let hogs = hogs(&mut rig);
+    rig.now_ms += STUCK_MS;
+    rig.network.client_close(hogs[1]);
+    rig.settle();
+    rig.network.client_send(late, b"PING\r\n");
+    rig.settle();
+    assert!(rig.server.output.used_bytes() + CHUNK_BYTES > OUTPUT_LIMIT_BYTES);
+    assert_eq!(rig.exchange(other, b"PING\r\n"), b"+PONG\r\n");
+    assert!(rig.network.is_closed(hogs[0]) && !rig.network.is_closed(late));
+}
+
+#[test]
+fn a_long_reply_is_not_piled_upon_unsent_ones() {
+    let mut rig = Rig::new(4096);
+    let (client, other) = (rig.network.connect(), rig.network.connect());
+    rig.exchange(other, &command(&[b"SET", b"k", &vec![b'v'; BULK_LEN_MAX]]));
+    rig.exchange(other, &command(&[b"SET", b"h", &[b'v'; 50_000]]));
+    let mut mget: Heap<&[u8]> = vec![b"MGET"];
+    mget.resize(16, b"k");
+    let requests = [&command(&[b"GET", b"h"])[..], &command(&mget)].concat();
+    rig.network.client_send(client, &requests);
+    rig.settle();
+    assert_eq!(rig.server.output.used_bytes(), 4 * CHUNK_BYTES);
+    // However long it takes: nothing is refused, and nobody else is held up.
+    rig.now_ms += 10 * WAIT_MS;
+    assert_eq!(rig.exchange(other, b"PING\r\n"), b"+PONG\r\n");
+    let long = [&b"*15\r\n"[..], &bulk(&vec![b'v'; BULK_LEN_MAX]).repeat(15)].concat();
+    assert!(rig.exchange(client, b"") == [bulk(&[b'v'; 50_000]), long].concat());
+    assert_eq!(rig.server.output.used_bytes(), 0);
+}
+
 #[test]
 fn a_full_store_says_so_and_keeps_everything() {
     let mut rig = Rig::new(1 << 20);
@@ -368,13 +467,37 @@ fn time_never_goes_back_and_names_the_next_expiry() {
 }
 
 #[test]
+fn after_a_takeover_time_goes_on_even_if_the_new_clock_is_behind() {
+    for (wall_ms, passed_ms) in [(NOW - 3_600_000, 0), (NOW, 0), (NOW + 300, 300)] {
+        let mut rig = Rig::new(4096);
+        let client = rig.network.connect();
+        rig.exchange(client, b"SET k v PX 1000\r\n");
+        let clock = Clock::new(rig.server.clock_ms(), wall_ms);
+        rig.now_ms = clock.now_ms(wall_ms);
+        rig.server.resume(&mut rig.network, rig.now_ms);
+        let left = format!(":{}\r\n", 1000 - passed_ms).into_bytes();
+        assert_eq!(rig.exchange(client, b"PTTL k\r\n"), left);
+        rig.now_ms = clock.now_ms(wall_ms + 400);
+        let left = format!(":{}\r\n", 600 - passed_ms).into_bytes();
+        assert_eq!(rig.exchange(client, b"PTTL k\r\n"), left);
+        let round = rig
+            .server
+            .round(&mut rig.network, &World, &mut [0; SCRATCH_BYTES], rig.now_ms);
+        assert_eq!(round.due_ms, Some(rig.now_ms + 601 - passed_ms));
+        rig.now_ms = clock.now_ms(wall_ms + 1001);
+        rig.settle();
+        assert_eq!(rig.server.database().store.len(), 0);
+    }
+}
+
+#[test]
 fn after_a_takeover_lost_connections_are_forgotten_and_the_data_is_there() {
     let mut rig = Rig::new(4096);
     let (kept, lost) = (rig.network.connect(), rig.network.connect());
     rig.exchange(kept, b"SET k v\r\n");
     rig.exchange(lost, b"*2\r\n$3\r\nGET\r\n$1000\r\nabc");
     rig.network.cut(lost);
-    rig.server.resume(&mut rig.network);
+    rig.server.resume(&mut rig.network, NOW);
     assert_eq!(rig.server.database().clients, 1);
     assert_eq!(rig.exchange(kept, b"GET k\r\n"), b"$1\r\nv\r\n");
     let new = rig.network.connect();
