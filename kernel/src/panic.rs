@@ -279,11 +279,11 @@ fn word(address: usize) -> Option<usize> {
     // SAFETY: nothing else runs any more, so nobody changes the tables. Large pages, which stacks never lie
     // in, count as unreadable.
     let entry = unsafe { paging::current().entry(address) }?;
+    if !entry.flags().contains(PageTableFlags::PRESENT) {
+        return None;
+    }
     // SAFETY: mapped, aligned, and any word is a usize.
-    entry
-        .flags()
-        .contains(PageTableFlags::PRESENT)
-        .then(|| unsafe { (address as *const usize).read_volatile() })
+    Some(unsafe { (address as *const usize).read_volatile() })
 }
 
 /// Whether `address` lies in the code, behind a call: e8 with 4 bytes, or ff with 1 to 6.
