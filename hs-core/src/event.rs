@@ -6,6 +6,7 @@ use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 
+use crate::figure::Figure;
 use crate::role::{Role, Term};
 
 /// Something happened.
@@ -68,6 +69,8 @@ pub enum Event {
         /// What failed, or figures worth seeing.
         detail: String,
     },
+    /// A benchmark measured something.
+    Figure(Figure),
     /// The node ends, and why.
     Exit {
         /// Why, for a person: a panic message, an exception, an order.

@@ -21,6 +21,7 @@ extern crate std;
 pub mod checkpoint;
 pub mod class;
 pub mod event;
+pub mod figure;
 pub mod format;
 mod histogram;
 #[cfg(feature = "std")]

@@ -177,7 +177,7 @@ impl Pair {
                     .push(Takeover::new(cause, *detect_us, *restore_us, *announce_us, total));
             }
             Event::Exit { why } => node.last_words = Some(why.clone()),
-            Event::Paired | Event::Refused { .. } | Event::Test { .. } => {}
+            Event::Paired | Event::Refused { .. } | Event::Test { .. } | Event::Figure(_) => {}
         }
     }
 
@@ -352,6 +352,15 @@ pub(crate) fn in_a_line(pair: &Pair, happening: &Happening) -> Option<String> {
                     if detail.is_empty() { "" } else { ": " }
                 )
             }
+            Event::Figure(figure) => format!(
+                "measured {} {} at {} {}: pause {:.1} us, stall {:.1} us",
+                figure.experiment,
+                figure.series,
+                figure.x,
+                figure.x_unit,
+                figure.pause_us.p50,
+                figure.stall_us
+            ),
             Event::Exit { why } => format!("ends: {why}"),
             Event::Status(_) | Event::Takeover { .. } => return None,
         },

@@ -1,0 +1,77 @@
+//! A figure that a benchmark measured: what a guest, or a program that it is compared with, tells the host.
+//!
+//! One definition for the benchmark guest, the peers on Linux and the report, so that a column means the same in each.
+
+use alloc::string::String;
+
+use serde::{Deserialize, Serialize};
+
+/// How long the application stood still at each checkpoint, in microseconds, over all checkpoints of all runs.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Pause {
+    /// Median.
+    pub p50: f64,
+    /// 99th percentile.
+    pub p99: f64,
+    /// Longest.
+    pub max: f64,
+}
+
+/// The middle of repeated runs, and how far apart they lie.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Spread {
+    /// Smallest.
+    pub min: f64,
+    /// Largest.
+    pub max: f64,
+}
+
+/// One point of a plot, or one row of a table.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Figure {
+    /// `table3-1` … `fig6-4` as in the thesis, `size-10pct` and so on beyond it.
+    pub experiment: String,
+    /// What was measured: `lazy`, `linux-fork`, …
+    pub series: String,
+    /// Where on the x axis.
+    pub x: f64,
+    /// What `x` counts: `MiB`, `KiB`, `% dirty`, `map entries`, …
+    pub x_unit: String,
+    /// Pause of each checkpoint.
+    pub pause_us: Pause,
+    /// Time that one checkpoint took from the writer: pause and faults, as the time that the same writes took longer than
+    /// without a checkpoint. The median of the runs.
+    pub stall_us: f64,
+    /// Of the runs' `stall_us`.
+    pub stall_spread_us: Spread,
+    /// Of the runs' median pauses.
+    pub pause_spread_us: Spread,
+    /// Runs that the medians are of.
+    pub runs: u32,
+    /// Bytes of contents that one checkpoint holds.
+    pub bytes: u64,
+    /// Bytes of headers of one checkpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header_bytes: Option<u64>,
+    /// Faults that one checkpoint cost (for the thesis's tables: that the whole run cost).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub faults: Option<f64>,
+    /// From the child's start to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child_us: Option<f64>,
+    /// Share of the processor that was busy, from 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_share: Option<f64>,
+    /// The thesis's tables: time of the program itself over all forks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_s: Option<f64>,
+    /// The thesis's tables: time of the system on its behalf.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_s: Option<f64>,
+    /// The thesis's tables: time that went by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wall_s: Option<f64>,
+    /// Checkpoints in a second, or datagrams: see the experiment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_per_s: Option<f64>,
+}
