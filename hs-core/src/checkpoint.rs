@@ -18,7 +18,12 @@
 //! that is not lost. Until the doomed have ended (and their pages were merged back), no increment can be taken. After the
 //! loss of a full checkpoint or of the spare, or a refusal by the spare, the next is full again.
 //!
-//! Deliberately absent: choosing full or incremental by cost; retrying. The application asks again when a child has ended.
+//! **Choice.** Where the caller is content with what was modified, the [policy](crate::policy) says whether that is copied
+//! within the pause, frozen for the child, or everything is sent in a generation of its own. Each child tells the policy
+//! how many pages were modified. If memory is too short for the way that the policy chose, the checkpoint is frozen
+//! incrementally instead.
+//!
+//! Deliberately absent: retrying after a loss. The application asks again when a child has ended.
 
 mod child;
 mod flights;
@@ -30,6 +35,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::sync::atomic::AtomicBool;
 
 use bitflags::bitflags;
 
@@ -41,6 +47,7 @@ pub use crate::format::{CheckpointId, Kind};
 use crate::histogram::Histogram;
 use crate::library;
 use crate::platform::{CheckpointMemory, CptforkError, FrozenError, Instant, Outcome, View};
+use crate::policy::{Choice, Policy, Way};
 use crate::role::Term;
 use crate::sync::{Mutex, Signal, machine};
 
@@ -50,7 +57,8 @@ bitflags! {
     pub struct Flags: u32 {
         /// Return as soon as the memory is frozen. Without it: when the spare has the checkpoint. `HSCPT_ASYNC`.
         const ASYNC = 1;
-        /// Only what was modified since the last one, if that can be. `HSCPT_INCR`.
+        /// What was modified since the last one is enough, if that can be; the policy may send everything all the same.
+        /// Without it: everything. `HSCPT_INCR`.
         const INCREMENTAL = 2;
     }
 }
@@ -125,6 +133,8 @@ pub struct CheckpointerConfig {
     pub term: Term,
     /// Most checkpoints in flight at once: the thesis's `ncon`. At least 1.
     pub ncon: usize,
+    /// How incremental checkpoints may be taken.
+    pub choice: Choice,
     /// Raised whenever a child has ended.
     pub ended: &'static Signal,
 }
@@ -143,6 +153,7 @@ struct Shared {
 
 struct State {
     flights: Flights,
+    policy: Policy,
     /// How awaited checkpoints ended that their callers have not heard of yet.
     results: Vec<(CheckpointId, Result<(), Loss>)>,
     workspaces: Vec<Workspace>,
@@ -160,6 +171,7 @@ impl Checkpointer {
         let ncon = config.ncon.max(1);
         let state = State {
             flights: Flights::new(ncon),
+            policy: Policy::new(config.choice),
             results: Vec::new(),
             workspaces: core::iter::repeat_with(Workspace::new).take(ncon).collect(),
             pauses_us: Histogram::new(),
@@ -221,23 +233,57 @@ impl Checkpointer {
         // Held over cptfork: no child's end comes between the plan, which knows what was lost, and the freezing, which
         // takes the pages that were.
         let mut state = shared.state.lock();
-        let (id, kind) = state.flights.plan(incremental)?;
         let mut workspace = state.workspaces.pop().unwrap_or_else(Workspace::new);
         workspace.collect(library, shared.memory);
+        let way = if incremental {
+            state.policy.choose(workspace.installed_pages())
+        } else {
+            Way::Full
+        };
+        let (id, doomed) = match self.freeze(&mut state, way, workspace) {
+            Err(CheckpointError::Cptfork(CptforkError::OutOfFrames))
+                if incremental && way != Way::Incremental && state.policy.is_free() =>
+            {
+                let mut workspace = Workspace::new();
+                workspace.collect(library, shared.memory);
+                self.freeze(&mut state, Way::Incremental, workspace)?
+            }
+            other => other?,
+        };
+        state.flights.begin(id, doomed, begun, awaited);
+        Ok(id)
+    }
+
+    /// Makes the child, with a view of the memory as `way` has it. Returns what it is to be known by.
+    fn freeze(
+        &self,
+        state: &mut State,
+        way: Way,
+        workspace: Workspace,
+    ) -> Result<(CheckpointId, Arc<AtomicBool>), CheckpointError> {
+        let shared = &self.shared;
+        let (id, kind) = match state.flights.plan(way != Way::Full) {
+            Ok(planned) => planned,
+            Err(refusal) => {
+                state.workspaces.push(workspace);
+                return Err(refusal.into());
+            }
+        };
+        let view = match (kind, way) {
+            (Kind::Full, _) => View::Whole,
+            (Kind::Incremental { .. }, Way::Copy) => View::Copied,
+            (Kind::Incremental { .. }, _) => View::Incremental,
+        };
         let doomed = Arc::default();
         let task = Task {
             shared: Arc::clone(shared),
             id,
             kind,
+            ends_epoch: !state.flights.is_full_wanted(),
             doomed: Arc::clone(&doomed),
             workspace,
         };
         let told = Arc::clone(shared);
-        let view = if kind == Kind::Full {
-            View::Whole
-        } else {
-            View::Incremental
-        };
         shared
             .memory
             .cptfork_then(
@@ -246,13 +292,16 @@ impl Checkpointer {
                 Box::new(move |outcome| told.ended(id, outcome)),
             )
             .map_err(CheckpointError::Cptfork)?;
-        state.flights.begin(id, doomed, begun, awaited);
         state.status.taken += 1;
-        match kind {
-            Kind::Full => state.status.full += 1,
-            Kind::Incremental { .. } => state.status.incremental += 1,
+        match view {
+            View::Whole => state.status.full += 1,
+            View::Incremental => state.status.incremental += 1,
+            View::Copied => {
+                state.status.incremental += 1;
+                state.status.copied += 1;
+            }
         }
-        Ok(id)
+        Ok((id, doomed))
     }
 
     fn wait_for(&self, id: CheckpointId) -> Result<CheckpointId, CheckpointError> {

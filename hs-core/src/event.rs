@@ -89,6 +89,8 @@ pub struct Status {
     pub full: u64,
     /// And incremental ones.
     pub incremental: u64,
+    /// Of the incremental ones, those whose pages were copied within the pause (master; a spare cannot tell).
+    pub copied: u64,
     /// Bytes of checkpoints sent or received, encoded, without retransmissions.
     pub bytes: u64,
     /// Checkpoints in flight now.

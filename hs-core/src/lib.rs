@@ -31,6 +31,7 @@ mod library;
 #[cfg(test)]
 mod library_tests;
 pub mod platform;
+pub mod policy;
 pub mod raw;
 pub mod registry;
 pub mod restore;

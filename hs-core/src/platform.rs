@@ -292,6 +292,9 @@ impl fmt::Display for MapError {
 pub enum View {
     /// Only the pages modified since the last `cptfork`.
     Incremental,
+    /// Only the pages modified since the last `cptfork`, copied before this one returns: nothing is frozen, and no write
+    /// faults afterwards. For few pages.
+    Copied,
     /// Every page of every installed range.
     Whole,
 }
@@ -345,6 +348,16 @@ pub trait Frozen {
     /// # Errors
     /// The page is not in the view, or the checkpoint was cancelled.
     fn copy_page(&self, address: usize, into: &mut [u8; PAGE_LEN]) -> Result<(), FrozenError>;
+
+    /// As [`copy_page`](Frozen::copy_page), for the last time: the page leaves the view, and one that nobody else needs is
+    /// unfrozen at once, so that the application's next write to it costs nothing. What was asked of a page after it was
+    /// taken is not defined where this is not implemented.
+    ///
+    /// # Errors
+    /// The page is not in the view (any more), or the checkpoint was cancelled.
+    fn take_page(&self, address: usize, into: &mut [u8; PAGE_LEN]) -> Result<(), FrozenError> {
+        self.copy_page(address, into)
+    }
 }
 
 /// What became of a checkpoint, as its child found.

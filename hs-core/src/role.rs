@@ -6,6 +6,8 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::policy::Choice;
+
 /// What a node does in its pair.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -77,4 +79,6 @@ pub struct PairConfig {
     pub deadline: Duration,
     /// Checkpoints in flight at once: the thesis's `ncon`.
     pub ncon: usize,
+    /// How incremental checkpoints may be taken.
+    pub checkpoint: Choice,
 }

@@ -236,6 +236,7 @@ impl Node {
             application: self.setup.application,
             term: self.pair.lock().term(),
             ncon: self.setup.pair.ncon,
+            choice: self.setup.pair.checkpoint,
             ended: &self.application,
         };
         let pipe: &'static Pipe = Box::leak(Box::new(Pipe::new(self)));

@@ -25,6 +25,7 @@ use hs_core::class::{Class, ClassId};
 use hs_core::event::Event;
 use hs_core::host::{HostMachine, HostMemory};
 use hs_core::platform::{Nic, RingFull};
+use hs_core::policy::Choice;
 use hs_core::registry::thread::{Work, register_state};
 use hs_core::role::{Network, PairConfig, Role, Term};
 use hs_core::sync::Signal;
@@ -185,6 +186,7 @@ fn node(role: &str, service: u16, cluster: u16) -> ! {
         // Longer than in a guest: this host has other tests to run.
         deadline: Duration::from_millis(300),
         ncon: 4,
+        checkpoint: Choice::Auto,
     };
     run(Start {
         machine,

@@ -15,6 +15,7 @@ use core::fmt;
 use core::net::Ipv4Addr;
 use core::time::Duration;
 
+use hs_core::policy::Choice;
 use hs_core::role::{Network, PairConfig, Role};
 use log::LevelFilter;
 
@@ -65,11 +66,13 @@ const PEER_CLUSTER: usize = 5;
 const HEARTBEAT: usize = 6;
 const DEADLINE: usize = 7;
 const NCON: usize = 8;
-const SEED: usize = 9;
-const LOG: usize = 10;
+const CHECKPOINT: usize = 9;
+const SEED: usize = 10;
+const LOG: usize = 11;
 
-/// The options there are, at the index of the constant of the same name. Up to [`NCON`] they are the pair's.
-const NAMES: [Name; 11] = [
+/// The options there are, at the index of the constant of the same name. Up to [`CHECKPOINT`] they are the
+/// pair's.
+const NAMES: [Name; 12] = [
     Name("hs.role"),
     Name("hs.service"),
     Name("hs.machine"),
@@ -79,6 +82,7 @@ const NAMES: [Name; 11] = [
     Name("hs.heartbeat-ms"),
     Name("hs.deadline-ms"),
     Name("hs.ncon"),
+    Name("hs.checkpoint"),
     Name("hs.seed"),
     Name("hs.log"),
 ];
@@ -271,7 +275,7 @@ impl<'a> Values<'a> {
 
     fn pair(&self) -> Result<Option<PairConfig>, OptionsError> {
         let Some(role) = self.0[ROLE] else {
-            return match (ROLE..=NCON).find(|&name| self.0[name].is_some()) {
+            return match (ROLE..=CHECKPOINT).find(|&name| self.0[name].is_some()) {
                 Some(name) => Err(OptionsError::Missing {
                     name: NAMES[ROLE],
                     because_of: NAMES[name],
@@ -297,6 +301,13 @@ impl<'a> Values<'a> {
                 None => NCON_DEFAULT,
                 Some(ncon) if (1..=NCON_MAX as u64).contains(&ncon) => ncon as usize,
                 Some(_) => return Err(self.malformed(NCON, "a number from 1 to 16")),
+            },
+            checkpoint: match self.0[CHECKPOINT] {
+                None | Some("auto") => Choice::Auto,
+                Some("copy") => Choice::Copy,
+                Some("incremental") => Choice::Incremental,
+                Some("full") => Choice::Full,
+                Some(_) => return Err(self.malformed(CHECKPOINT, "auto, copy, incremental or full")),
             },
         };
         self.check_pair(&pair)?;

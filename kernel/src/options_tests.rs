@@ -33,7 +33,8 @@ fn an_empty_line_is_a_guest_alone() {
 #[test]
 fn a_whole_line() {
     let line = std::format!(
-        "{PAIR} hs.heartbeat-ms=5 hs.deadline-ms=15 hs.ncon=16 hs.seed=18446744073709551615 hs.log=trace \
+        "{PAIR} hs.heartbeat-ms=5 hs.deadline-ms=15 hs.ncon=16 hs.checkpoint=copy \
+         hs.seed=18446744073709551615 hs.log=trace \
          -- port=6379 -- x"
     );
     let options = parse(&line).unwrap();
@@ -59,18 +60,32 @@ fn a_whole_line() {
     assert_eq!(pair.heartbeat, Duration::from_millis(5));
     assert_eq!(pair.deadline, Duration::from_millis(15));
     assert_eq!(pair.ncon, 16);
+    assert_eq!(pair.checkpoint, Choice::Copy);
     assert_eq!(options.seed, Some(u64::MAX));
     assert_eq!(options.log, LevelFilter::Trace);
     assert_eq!(options.application, ["port=6379", "--", "x"]);
 }
 
 #[test]
-fn times_and_ncon_have_defaults() {
+fn what_need_not_be_said_has_defaults() {
     let pair = parse(PAIR).unwrap().pair.unwrap();
     assert_eq!(
-        (pair.heartbeat, pair.deadline, pair.ncon),
-        (HEARTBEAT_DEFAULT, DEADLINE_DEFAULT, NCON_DEFAULT)
+        (pair.heartbeat, pair.deadline, pair.ncon, pair.checkpoint),
+        (HEARTBEAT_DEFAULT, DEADLINE_DEFAULT, NCON_DEFAULT, Choice::Auto)
     );
+}
+
+#[test]
+fn each_way_of_checkpoints_can_be_forced() {
+    for (word, choice) in [
+        ("auto", Choice::Auto),
+        ("copy", Choice::Copy),
+        ("incremental", Choice::Incremental),
+        ("full", Choice::Full),
+    ] {
+        let options = parse(&std::format!("{PAIR} hs.checkpoint={word}")).unwrap();
+        assert_eq!(options.pair.unwrap().checkpoint, choice);
+    }
 }
 
 #[test]
@@ -116,6 +131,8 @@ fn what_is_malformed_is_refused_with_what_is_expected() {
         ("hs.ncon", "0"),
         ("hs.ncon", "17"),
         ("hs.ncon", "99999999999999999999"),
+        ("hs.checkpoint", "lazy"),
+        ("hs.checkpoint", ""),
         ("hs.seed", "-1"),
         ("hs.seed", "18446744073709551616"),
         ("hs.log", "loud"),
@@ -150,6 +167,10 @@ fn each_address_is_needed_by_a_pair() {
     assert_eq!(
         refusal("hs.ncon=4"),
         "hs.role is missing: hs.ncon is given, so it is needed"
+    );
+    assert_eq!(
+        refusal("hs.checkpoint=auto"),
+        "hs.role is missing: hs.checkpoint is given, so it is needed"
     );
 }
 

@@ -13,6 +13,7 @@ use hs_core::checkpoint::{
 use hs_core::class::{Class, ClassId};
 use hs_core::image::{Image, ImageConfig, Progress};
 use hs_core::platform::{CheckpointMemory, Cptctl, Machine, Outcome, PageRange, View};
+use hs_core::policy::Choice;
 use hs_core::role::Term;
 use hs_core::roots::{self, RootId};
 use hs_core::sync::{Mutex, Signal};
@@ -158,6 +159,7 @@ impl Scene {
             application: APPLICATION,
             term: Term::FIRST,
             ncon: 2,
+            choice: Choice::Auto,
             ended: &ENDED,
         };
         let checkpointer = Checkpointer::new(context.guest, &TAPE, config);

@@ -39,6 +39,11 @@ impl Workspace {
         let window = memory.window();
         self.areas.retain(|area| window.encloses(*area));
     }
+
+    /// Pages of all areas that were collected.
+    pub(super) fn installed_pages(&self) -> usize {
+        self.areas.iter().map(|area| area.pages()).sum()
+    }
 }
 
 /// One checkpoint, to be encoded and sent.
@@ -46,6 +51,8 @@ pub(super) struct Task {
     pub(super) shared: Arc<Shared>,
     pub(super) id: CheckpointId,
     pub(super) kind: Kind,
+    /// What it finds modified was modified since the checkpoint before it.
+    pub(super) ends_epoch: bool,
     pub(super) doomed: Arc<AtomicBool>,
     pub(super) workspace: Workspace,
 }
@@ -80,13 +87,15 @@ impl Task {
             dirty,
         } = &mut self.workspace;
         let window = self.shared.memory.window();
+        query(frozen, dirty);
+        dirty.retain(|range| window.encloses(*range));
+        if self.ends_epoch {
+            let dirty_pages = dirty.iter().map(|range| range.pages()).sum();
+            self.shared.state.lock().policy.record(dirty_pages);
+        }
         let ranges = match self.kind {
             Kind::Full => &*areas,
-            Kind::Incremental { .. } => {
-                query(frozen, dirty);
-                dirty.retain(|range| window.encloses(*range));
-                &*dirty
-            }
+            Kind::Incremental { .. } => &*dirty,
         };
         let header = Header {
             build_id: machine().build_id(),
@@ -111,7 +120,7 @@ impl Task {
         let mut encoder = Encoder::begin(buffer, &mut flush, &header, threads, areas)?;
         for address in ranges.iter().flat_map(|range| range.iter_pages()) {
             encoder.page(address, |page| {
-                frozen.copy_page(address, page).map_err(Loss::Frozen)
+                frozen.take_page(address, page).map_err(Loss::Frozen)
             })?;
         }
         let total_bytes = encoder.end()?;

@@ -172,6 +172,11 @@ impl Flights {
         }
     }
 
+    /// Whether the next one is full because it has to be: what it finds modified is not the work of one epoch.
+    pub(super) fn is_full_wanted(&self) -> bool {
+        self.full_wanted
+    }
+
     pub(super) fn in_flight(&self) -> usize {
         self.live.len()
     }

@@ -244,8 +244,15 @@ fn coalesce(pages: &[usize]) -> Vec<PageRange> {
 
 struct Snapshot {
     dirty: Vec<PageRange>,
-    pages: BTreeMap<usize, Arc<Page>>,
+    /// What was not taken yet.
+    pages: Mutex<BTreeMap<usize, Arc<Page>>>,
     cancelled: bool,
+}
+
+impl Snapshot {
+    fn pages(&self) -> MutexGuard<'_, BTreeMap<usize, Arc<Page>>> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Frozen for Snapshot {
@@ -261,9 +268,15 @@ impl Frozen for Snapshot {
             return Err(FrozenError::Cancelled);
         }
         *into = **self
-            .pages
+            .pages()
             .get(&address)
             .ok_or(FrozenError::OutsideView(address))?;
+        Ok(())
+    }
+
+    fn take_page(&self, address: usize, into: &mut Page) -> Result<(), FrozenError> {
+        self.copy_page(address, into)?;
+        self.pages().remove(&address);
         Ok(())
     }
 }
@@ -337,14 +350,15 @@ impl CheckpointMemory for HostMemory {
         let dirty = self.copy_dirty(&mut state);
         let pages = match view {
             View::Whole => state.copies.clone(),
-            View::Incremental => dirty
+            // Copies are all there is here.
+            View::Incremental | View::Copied => dirty
                 .iter()
                 .map(|address| (*address, Arc::clone(&state.copies[address])))
                 .collect(),
         };
         let snapshot = Snapshot {
             dirty: coalesce(&dirty),
-            pages,
+            pages: Mutex::new(pages),
             cancelled: state.cancel,
         };
         drop(state);

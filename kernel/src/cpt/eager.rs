@@ -28,7 +28,7 @@ pub fn cptfork(view: View, body: ChildBody, ended: EndedHook) -> Result<(), Cptf
         return Err(CptforkError::OutOfFrames);
     }
     let seen = match view {
-        View::Incremental => list(dirty.iter().copied(), dirty.len()),
+        View::Incremental | View::Copied => list(dirty.iter().copied(), dirty.len()),
         View::Whole => list(state.ranges.iter(), state.ranges.count()),
     };
     let seen = seen.ok_or(CptforkError::OutOfFrames)?;

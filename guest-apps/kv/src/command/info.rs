@@ -184,6 +184,7 @@ fn hotspare(facts: &Facts, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         ("checkpoints_acked", pair.status.acked),
         ("checkpoints_full", pair.status.full),
         ("checkpoints_incremental", pair.status.incremental),
+        ("checkpoints_copied", pair.status.copied),
         ("checkpoints_in_flight", pair.status.in_flight),
         ("checkpoint_bytes", pair.status.bytes),
         ("checkpoint_pause_p50_us", pair.status.pause_p50_us),

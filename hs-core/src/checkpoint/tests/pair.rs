@@ -20,7 +20,7 @@ use crate::restore::{RestoreError, restore};
 use crate::roots::{self, RootId};
 
 const APPLICATION: u64 = 0xca11;
-const NCON: usize = 4;
+pub(super) const NCON: usize = 4;
 
 #[derive(Default)]
 struct Channel {
@@ -33,7 +33,7 @@ struct Channel {
 
 /// A pipe that keeps everything until the test decides.
 #[derive(Default)]
-struct Held {
+pub(super) struct Held {
     channels: Mutex<BTreeMap<CheckpointId, Channel>>,
     changed: Condvar,
 }
@@ -137,6 +137,14 @@ fn config() -> ImageConfig {
 }
 
 fn checkpointer(memory: &'static HostMemory, ncon: usize) -> (Checkpointer, Arc<Held>) {
+    choosing(memory, ncon, Choice::Incremental)
+}
+
+pub(super) fn choosing(
+    memory: &'static dyn CheckpointMemory,
+    ncon: usize,
+    choice: Choice,
+) -> (Checkpointer, Arc<Held>) {
     static ENDED: Signal = Signal::new();
     let held = Arc::new(Held::default());
     let pipe = Box::leak(Box::new(HeldPipe(Arc::clone(&held))));
@@ -144,6 +152,7 @@ fn checkpointer(memory: &'static HostMemory, ncon: usize) -> (Checkpointer, Arc<
         application: APPLICATION,
         term: Term::FIRST,
         ncon,
+        choice,
         ended: &ENDED,
     };
     (Checkpointer::new(memory, pipe, config), held)
@@ -185,9 +194,9 @@ struct Pair {
 fn worker(_: usize) {}
 
 impl Pair {
-    fn new(memory: &'static HostMemory) -> Self {
+    fn new(memory: &'static HostMemory, choice: Choice) -> Self {
         let classes = [1, 2].map(|id| Class::create(ClassId(id), 3 * PAGE_LEN).unwrap());
-        let (checkpointer, held) = checkpointer(memory, NCON);
+        let (checkpointer, held) = choosing(memory, NCON, choice);
         checkpointer.spare_joined();
         let spare = memory.twin();
         Self {
@@ -375,6 +384,7 @@ impl Pair {
         );
         let status = self.checkpointer.status();
         assert_eq!(status.taken, status.full + status.incremental);
+        assert!(status.copied <= status.incremental);
         assert_eq!(status.in_flight, 0);
         assert_eq!(self.checkpointer.free_slots(), NCON);
     }
@@ -384,11 +394,12 @@ impl Pair {
 fn the_spare_equals_the_master_at_each_checkpoint_whatever_is_lost() {
     let session = Session::start(512);
     let mut losses = 0;
+    let choices = [Choice::Auto, Choice::Incremental, Choice::Copy, Choice::Full];
     for seed in 0..200 {
         std::println!("seed {seed}");
         session.restart();
         let mut dice = Dice(seed);
-        let mut pair = Pair::new(session.memory());
+        let mut pair = Pair::new(session.memory(), choices[seed as usize % choices.len()]);
         for _ in 0..120 {
             pair.step(&mut dice);
         }
@@ -399,7 +410,7 @@ fn the_spare_equals_the_master_at_each_checkpoint_whatever_is_lost() {
 }
 
 /// All bytes of the checkpoint, which the spare acknowledges.
-fn send(checkpointer: &Checkpointer, held: &Held, flags: Flags) -> (CheckpointId, Vec<u8>) {
+pub(super) fn send(checkpointer: &Checkpointer, held: &Held, flags: Flags) -> (CheckpointId, Vec<u8>) {
     let id = checkpointer.checkpoint(flags | Flags::ASYNC, || ()).unwrap();
     held.await_written(id);
     held.decide(id, Ok(()));
