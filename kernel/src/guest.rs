@@ -115,7 +115,7 @@ impl CheckpointMemory for Guest {
     }
 
     fn cptfork_then(&self, view: View, child: ChildBody, ended: EndedHook) -> Result<(), CptforkError> {
-        cpt::eager::cptfork(view, child, ended)
+        cpt::cptfork(view, cpt::Other::Share, child, ended)
     }
 
     fn stage(&self) -> Option<StagedPage> {

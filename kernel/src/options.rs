@@ -19,6 +19,8 @@ use hs_core::policy::Choice;
 use hs_core::role::{Network, PairConfig, Role};
 use log::LevelFilter;
 
+use crate::cpt::Mode;
+
 /// Longest command line that is accepted, in bytes: one less than the boot code keeps, so that one that was
 /// cut off there is refused here.
 pub const COMMAND_LINE_LEN_MAX: usize = 2047;
@@ -38,6 +40,8 @@ const TIME_MAX_MS: u64 = 60_000;
 pub struct Options {
     /// The pair that it is part of; `None` for a guest alone.
     pub pair: Option<PairConfig>,
+    /// How `cptfork` freezes.
+    pub cptfork: Mode,
     /// Seed of [`Machine::random_u64`](hs_core::platform::Machine::random_u64), so that a run can be
     /// repeated.
     pub seed: Option<u64>,
@@ -67,12 +71,13 @@ const HEARTBEAT: usize = 6;
 const DEADLINE: usize = 7;
 const NCON: usize = 8;
 const CHECKPOINT: usize = 9;
-const SEED: usize = 10;
-const LOG: usize = 11;
+const CPTFORK: usize = 10;
+const SEED: usize = 11;
+const LOG: usize = 12;
 
 /// The options there are, at the index of the constant of the same name. Up to [`CHECKPOINT`] they are the
 /// pair's.
-const NAMES: [Name; 12] = [
+const NAMES: [Name; 13] = [
     Name("hs.role"),
     Name("hs.service"),
     Name("hs.machine"),
@@ -83,6 +88,7 @@ const NAMES: [Name; 12] = [
     Name("hs.deadline-ms"),
     Name("hs.ncon"),
     Name("hs.checkpoint"),
+    Name("hs.cptfork"),
     Name("hs.seed"),
     Name("hs.log"),
 ];
@@ -397,8 +403,16 @@ impl Options {
             Some("trace") => LevelFilter::Trace,
             Some(_) => return Err(values.malformed(LOG, "error, warn, info, debug or trace")),
         };
+        let cptfork = match values.0[CPTFORK] {
+            None => Mode::default(),
+            Some(word) => Mode::ALL
+                .into_iter()
+                .find(|mode| mode.name() == word)
+                .ok_or_else(|| values.malformed(CPTFORK, "lazy, eager or faults"))?,
+        };
         Ok(Options {
             pair: values.pair()?,
+            cptfork,
             seed: values.number(SEED, "a number below 2^64")?,
             log,
             application: words.map(String::from).collect(),

@@ -7,7 +7,7 @@ use hs_core::event::Event;
 use hs_core::platform::Exit;
 use spin::Once;
 
-use crate::arch::{apic, gdt, idt, tsc};
+use crate::arch::{apic, fpu, gdt, idt, tsc};
 use crate::boot::BootInfo;
 use crate::mem::layout;
 use crate::options::Options;
@@ -60,6 +60,7 @@ pub unsafe fn boot(start_info: u64, main: fn(&'static Guest) -> !) -> ! {
     tsc::start();
     gdt::init();
     idt::init();
+    fpu::init();
     dev::serial::init();
     // SAFETY: the caller's promise.
     let info = unsafe { BootInfo::read(start_info) };
@@ -83,6 +84,8 @@ pub unsafe fn boot(start_info: u64, main: fn(&'static Guest) -> !) -> ! {
     log::set_max_level(options.log);
     entropy::init(options.seed);
     time::set_wall_clock(dev::rtc::read());
+    cpt::choose_routines();
+    cpt::set_mode(options.cptfork).unwrap_or_else(|error| panic!("at boot nothing is frozen: {error}"));
     let children = options.pair.as_ref().map_or(cpt::CHILDREN_MAX, |pair| pair.ncon);
     cpt::child::init(children)
         .unwrap_or_else(|error| panic!("no room for {children} checkpoint children: {error}"));

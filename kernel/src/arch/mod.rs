@@ -1,6 +1,7 @@
-//! The CPU: segments, traps, interrupt controller, time-stamp counter.
+//! The CPU: segments, traps, interrupt controller, vector registers, time-stamp counter.
 
 pub mod apic;
+pub mod fpu;
 pub mod gdt;
 pub mod idt;
 pub mod interrupts;

@@ -61,39 +61,3 @@ trap_common:
     pop rax
     add rsp, 16
     iretq
-
-# try_copy_page(from: rdi, to: rsi) -> rax: 0, or 1 if `from` cannot be read. The page-fault handler sends
-# a fault between try_copy_begin and try_copy_end that it cannot resolve to try_copy_failed.
-    .global try_copy_page
-    .global try_copy_begin
-    .global try_copy_end
-    .global try_copy_failed
-try_copy_page:
-    mov ecx, 64
-try_copy_begin:
-1:  mov rax, [rdi]
-    mov r8, [rdi + 8]
-    mov r9, [rdi + 16]
-    mov r10, [rdi + 24]
-    mov [rsi], rax
-    mov [rsi + 8], r8
-    mov [rsi + 16], r9
-    mov [rsi + 24], r10
-    mov rax, [rdi + 32]
-    mov r8, [rdi + 40]
-    mov r9, [rdi + 48]
-    mov r10, [rdi + 56]
-    mov [rsi + 32], rax
-    mov [rsi + 40], r8
-    mov [rsi + 48], r9
-    mov [rsi + 56], r10
-    add rdi, 64
-    add rsi, 64
-    dec ecx
-    jnz 1b
-try_copy_end:
-    xor eax, eax
-    ret
-try_copy_failed:
-    mov eax, 1
-    ret

@@ -33,6 +33,11 @@ pub fn to_micros(ticks: u64) -> u64 {
     ((u128::from(ticks) * u128::from(MICROS_PER_TICK.load(Ordering::Relaxed))) >> 64) as u64
 }
 
+/// Ticks to nanoseconds.
+pub fn to_nanos(ticks: u64) -> u64 {
+    ((u128::from(ticks) * 1000 * u128::from(MICROS_PER_TICK.load(Ordering::Relaxed))) >> 64) as u64
+}
+
 /// Microseconds since the kernel's first instruction, or nearly.
 pub fn micros_since_boot() -> u64 {
     to_micros(ticks().saturating_sub(ORIGIN.load(Ordering::Relaxed)))

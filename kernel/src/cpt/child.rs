@@ -4,13 +4,16 @@ use alloc::boxed::Box;
 use alloc::string::ToString;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use hs_core::platform::{
-    ChildBody, EndedHook, Frozen, FrozenError, Outcome, PAGE_LEN, PageRange, Priority, SpawnError,
-};
+use hs_core::platform::{ChildBody, EndedHook, FrozenError, Outcome, Priority, SpawnError};
+use spin::Once;
 
-use super::window::mark_dirty;
+use super::settle::Settler;
+use super::view::{View, each_span};
 use super::{CHILDREN_MAX, STATE, State};
 use crate::arch::trap::TrapFrame;
+use crate::mem::frames;
+use crate::mem::kernel_root;
+use crate::mem::paging::Root;
 use crate::sync::IrqMutex;
 use crate::thread;
 
@@ -31,6 +34,8 @@ struct Slot {
     turn: AtomicU32,
     body: IrqMutex<Option<ChildBody>>,
     ended: IrqMutex<Option<EndedHook>>,
+    /// Its address space, kept from child to child: all but the window is shared, and that is empty between them.
+    root: Once<Root>,
     /// Why the last look of the child failed.
     failed: IrqMutex<Option<FrozenError>>,
     /// Where the child's stack begins, to go on from when the child is thrown out of its work.
@@ -42,18 +47,11 @@ static SLOTS: [Slot; CHILDREN_MAX] = [const {
         turn: AtomicU32::new(0),
         body: IrqMutex::new(None),
         ended: IrqMutex::new(None),
+        root: Once::new(),
         failed: IrqMutex::new(None),
         stack_top: IrqMutex::new(0),
     }
 }; CHILDREN_MAX];
-
-unsafe extern "C" {
-    /// `trap.s`: copies a page; 0, or 1 if it cannot be read.
-    fn try_copy_page(from: *const u8, to: *mut u8) -> u64;
-    static try_copy_begin: u8;
-    static try_copy_end: u8;
-    static try_copy_failed: u8;
-}
 
 /// Makes the pool of `ncon` children, each a parked thread.
 ///
@@ -61,6 +59,8 @@ unsafe extern "C" {
 /// No room for so many threads.
 pub fn init(ncon: usize) -> Result<(), SpawnError> {
     for (number, slot) in SLOTS.iter().enumerate().take(ncon) {
+        let frame = frames::allocate().ok_or(SpawnError::OutOfMemory)?;
+        slot.root.call_once(|| kernel_root().share(frame));
         let body = Box::new(move || serve(number));
         let thread = thread::spawn("checkpoint", PRIORITY, STACK_LEN, body)?;
         *slot.stack_top.lock() = thread::stack_top(thread.id());
@@ -69,11 +69,12 @@ pub fn init(ncon: usize) -> Result<(), SpawnError> {
     Ok(())
 }
 
-/// A slot of the pool whose last child has ended.
-pub(super) fn free_slot(state: &State) -> Option<usize> {
-    (0..POOL.load(Ordering::Relaxed) as usize).find(|&slot| {
+/// A slot of the pool whose last child has ended, and its address space.
+pub(super) fn free_slot(state: &State) -> Option<(usize, Root)> {
+    let slot = (0..POOL.load(Ordering::Relaxed) as usize).find(|&slot| {
         state.children[slot].is_none() && SLOTS[slot].turn.load(Ordering::Relaxed).is_multiple_of(2)
-    })
+    })?;
+    Some((slot, *SLOTS[slot].root.get()?))
 }
 
 /// Wakes the child of `slot`, whose snapshot is in place, to run `body`, and `ended` once it is gone.
@@ -114,15 +115,20 @@ fn end(slot: usize, outcome: Outcome) {
     thread::leave_address_space();
     // Taken before the slot is free: the next child brings its own.
     let ended = SLOTS[slot].ended.lock().take();
-    let mut state = STATE.lock();
-    if let Some(mut snapshot) = state.children[slot].take() {
-        snapshot.release();
-        crate::mem::frames::release(snapshot.root.frame());
+    each_span(|state, index| {
+        // What was modified before its cptfork must not come to the next child's list.
+        state.settle(index, Settler::Walk);
+        let span = state.spans.known_mut(index);
+        let view = span.forget(slot);
         if outcome == Outcome::Lost {
-            for page in snapshot.dirty.iter().flat_map(|range| range.iter_pages()) {
-                mark_dirty(page);
-            }
+            span.soft_dirty |= view.dirty & span.installed;
         }
+        state.unfreeze(index, view.wanted);
+    });
+    let mut state = STATE.lock();
+    if let Some(mut child) = state.children[slot].take() {
+        child.release();
+        state.dirty_lately = child.dirty_pages;
     }
     SLOTS[slot].turn.fetch_add(1, Ordering::SeqCst);
     drop(state);
@@ -131,22 +137,17 @@ fn end(slot: usize, outcome: Outcome) {
     }
 }
 
-/// A look of the child in `slot` cannot be granted. In [`Frozen::copy_page`] that is an error to return; anywhere else it is
-/// a bug of the child. It loses its checkpoint for it, and what it owned is never dropped. `false` if it held a lock:
-/// then nobody could go on without it.
+/// A look of the child in `slot` through its own address space cannot be granted: a bug of the child. It loses its
+/// checkpoint for it, and what it owned is never dropped. `false` if it held a lock: then nobody could go on without it.
 pub(super) fn access_failed(slot: usize, error: FrozenError, frame: &mut TrapFrame) -> bool {
-    let copying = (&raw const try_copy_begin) as u64..(&raw const try_copy_end) as u64;
-    *SLOTS[slot].failed.lock() = Some(error);
-    if copying.contains(&frame.rip) {
-        frame.rip = (&raw const try_copy_failed) as u64;
-    } else if frame.rflags & RFLAGS_INTERRUPTS == 0 || thread::holds_lock() {
+    if frame.rflags & RFLAGS_INTERRUPTS == 0 || thread::holds_lock() {
         return false;
-    } else {
-        frame.rip = thrown_out as *const () as u64;
-        frame.rdi = slot as u64;
-        frame.rsp = *SLOTS[slot].stack_top.lock() - 8;
-        frame.rbp = 0;
     }
+    *SLOTS[slot].failed.lock() = Some(error);
+    frame.rip = thrown_out as *const () as u64;
+    frame.rdi = slot as u64;
+    frame.rsp = *SLOTS[slot].stack_top.lock() - 8;
+    frame.rbp = 0;
     true
 }
 
@@ -158,38 +159,4 @@ extern "C" fn thrown_out(slot: usize) -> ! {
     end(slot, Outcome::Lost);
     serve(slot);
     unreachable!("a pooled thread serves for ever")
-}
-
-/// What a child's body is given.
-struct View {
-    slot: usize,
-}
-
-impl Frozen for View {
-    fn dirty(&self, buffer: &mut [PageRange]) -> usize {
-        let state = STATE.lock();
-        let Some(snapshot) = &state.children[self.slot] else {
-            return 0;
-        };
-        if let Some(room) = buffer.get_mut(..snapshot.dirty.len()) {
-            room.copy_from_slice(&snapshot.dirty);
-        }
-        snapshot.dirty.len()
-    }
-
-    fn copy_page(&self, address: usize, into: &mut [u8; PAGE_LEN]) -> Result<(), FrozenError> {
-        if !address.is_multiple_of(PAGE_LEN) || !super::window::window().contains(address) {
-            return Err(FrozenError::OutsideView(address));
-        }
-        // SAFETY: `into` is a page of room; a fault in the source is caught.
-        let failed = unsafe { try_copy_page(address as *const u8, into.as_mut_ptr()) };
-        if failed == 0 {
-            return Ok(());
-        }
-        Err(SLOTS[self.slot]
-            .failed
-            .lock()
-            .take()
-            .unwrap_or(FrozenError::OutsideView(address)))
-    }
 }

@@ -1,15 +1,13 @@
 //! Page faults in the window: the parent's writes to frozen pages, a child's first look at a page.
 
-use x86_64::PhysAddr;
-use x86_64::structures::paging::PageTableFlags as Flags;
-use x86_64::structures::paging::page_table::PageTableEntry;
-
 use hs_core::platform::{FrozenError, PAGE_LEN};
+use kernel_core::PageSet;
+use x86_64::structures::paging::PageTableFlags as Flags;
 
-use super::snapshot::Snapshot;
-use super::{COUNTERS, State, child};
+use super::settle::{Settler, parents_frame};
+use super::span::{SpanIndex, page_of};
+use super::{Mode, Other, State, child, lazy};
 use crate::arch::trap::TrapFrame;
-use crate::mem::frames::{self, PhysFrame};
 use crate::mem::kernel_root;
 use crate::mem::layout::WINDOW;
 use crate::mem::paging;
@@ -30,7 +28,7 @@ pub fn resolve(address: usize, frame: &mut TrapFrame) -> bool {
     };
     let root = paging::current();
     if root == kernel_root() {
-        return frame.error & ERROR_WRITE != 0 && parent_write(&mut state, page);
+        return frame.error & ERROR_WRITE != 0 && state.parent_write(page);
     }
     let Some(slot) = state.slot_of(root) else {
         return false;
@@ -38,7 +36,7 @@ pub fn resolve(address: usize, frame: &mut TrapFrame) -> bool {
     let found = if frame.error & (ERROR_WRITE | ERROR_FETCH) != 0 {
         Err(FrozenError::OutsideView(address))
     } else {
-        child_read(&mut state, slot, page, frame.error & ERROR_PRESENT != 0)
+        state.child_read(slot, page, frame.error & ERROR_PRESENT != 0)
     };
     drop(state);
     match found {
@@ -47,130 +45,114 @@ pub fn resolve(address: usize, frame: &mut TrapFrame) -> bool {
     }
 }
 
-/// Makes the page writable for the parent: with a copy if a child needs the frame, without one otherwise.
-fn parent_write(state: &mut State, page: usize) -> bool {
-    // SAFETY: the state's lock is held.
-    let Some(entry) = (unsafe { kernel_root().entry(page) }) else {
-        return false;
-    };
-    if !entry.flags().contains(Flags::PRESENT) {
-        return false;
-    }
-    if !entry.flags().contains(Flags::WRITABLE) {
-        COUNTERS.lock().write_faults += 1;
-        let frame = PhysFrame::at(entry.addr().as_u64());
-        state.give_to_children(page, frame);
-        if frames::holders(frame) > 1 {
-            copy(state, page, frame, entry);
-        }
-        entry.set_flags(entry.flags() | Flags::WRITABLE);
-    }
-    paging::flush(page);
-    true
-}
-
-/// Puts a copy in the parent's entry and leaves `frame` to the children. If no frame is left for the copy,
-/// children are cancelled until the parent holds `frame` alone.
-fn copy(state: &mut State, page: usize, frame: PhysFrame, entry: &mut PageTableEntry) {
-    let new = loop {
-        if let Some(new) = state.frame_for_copy(page, frame) {
-            break new;
-        }
-        // Its frames may suffice for the copy that the others need.
-        if !state.cancel_holder(page, frame) || frames::holders(frame) == 1 {
-            return;
-        }
-    };
-    // SAFETY: the new frame is ours alone, the old one is frozen: nobody writes to it.
-    unsafe { new.bytes().copy_from_nonoverlapping(frame.bytes(), 1) };
-    entry.set_addr(PhysAddr::new(new.address()), entry.flags());
-    frames::release(frame);
-    COUNTERS.lock().copies += 1;
-}
-
-/// Gives the child in `slot` the page that it looks at.
-fn child_read(state: &mut State, slot: usize, page: usize, present: bool) -> Result<(), FrozenError> {
-    let Some(snapshot) = &mut state.children[slot] else {
-        return Err(FrozenError::Cancelled);
-    };
-    if snapshot.cancelled {
-        return Err(FrozenError::Cancelled);
-    }
-    if !snapshot.sees(page) {
-        return Err(FrozenError::OutsideView(page));
-    }
-    if !present && snapshot.held(page).is_none() {
-        COUNTERS.lock().child_faults += 1;
-        // SAFETY: the state's lock is held.
-        let entry =
-            unsafe { kernel_root().entry(page) }.filter(|entry| entry.flags().contains(Flags::PRESENT));
-        // What the parent unmapped it has given to its children first.
-        let frame = PhysFrame::at(entry.ok_or(FrozenError::OutsideView(page))?.addr().as_u64());
-        if snapshot.give(page, frame).is_err() {
-            state.cancel(slot);
-            return Err(FrozenError::Cancelled);
-        }
-    }
-    paging::flush(page);
-    Ok(())
-}
-
 impl State {
-    pub(super) fn slot_of(&self, root: paging::Root) -> Option<usize> {
+    fn slot_of(&self, root: paging::Root) -> Option<usize> {
         self.children
             .iter()
             .position(|child| child.as_ref().is_some_and(|child| child.root == root))
     }
 
-    /// Gives `frame`, the parent's present one for `page`, to every child that still needs it.
-    pub(super) fn give_to_children(&mut self, page: usize, frame: PhysFrame) {
-        for slot in 0..self.children.len() {
-            let failed = match &mut self.children[slot] {
-                Some(child) if child.needs(page) => child.give(page, frame).is_err(),
-                _ => false,
-            };
-            if failed {
-                self.cancel(slot);
-            }
+    /// Makes the page writable for the parent, after a copy for the children that want it. `false` if it is not mapped.
+    fn parent_write(&mut self, address: usize) -> bool {
+        let (index, page) = (SpanIndex::of(address), page_of(address));
+        if self
+            .spans
+            .get(index)
+            .is_none_or(|span| !span.mapped.contains(page))
+        {
+            return false;
         }
-    }
-
-    /// A frame for a copy of the page that children hold as `frame`: what was set aside for one of them, or a free one.
-    fn frame_for_copy(&mut self, page: usize, frame: PhysFrame) -> Option<PhysFrame> {
-        let mut holders = self
-            .children
-            .iter_mut()
-            .flatten()
-            .filter(|child| child.held(page) == Some(frame));
-        holders
-            .find_map(Snapshot::take_reserved)
-            .or_else(frames::allocate)
-    }
-
-    /// Cancels a child that holds `frame` as its `page`; whether there was one.
-    fn cancel_holder(&mut self, page: usize, frame: PhysFrame) -> bool {
-        let holds = |child: &Option<Snapshot>| {
-            child
-                .as_ref()
-                .is_some_and(|child| child.held(page) == Some(frame))
+        let was_open = self.mode != Mode::Lazy || lazy::is_open(kernel_root(), address);
+        if !was_open {
+            self.settle(index, Settler::Fault);
+            // Settled before, by a child that found no table here yet.
+            lazy::open(kernel_root(), &self.spans, address);
+            self.counters.span_faults += 1;
+        }
+        // SAFETY: the state's lock is held.
+        let Some(entry) = (unsafe { kernel_root().entry(address) }) else {
+            return false;
         };
-        let slot = self.children.iter().rposition(holds);
-        if let Some(slot) = slot {
-            self.cancel(slot);
+        if !entry.flags().contains(Flags::WRITABLE) {
+            self.counters.write_faults += 1;
+            self.keep_for_children(index, page);
+            let flags = entry.flags() | Flags::WRITABLE;
+            entry.set_flags(flags);
+            let span = self.spans.known_mut(index);
+            if self.mode == Mode::Faults && span.installed.contains(page) {
+                span.soft_dirty.insert(page);
+            }
+        } else if was_open {
+            self.counters.stale_faults += 1;
         }
-        slot.is_some()
+        paging::flush(address);
+        true
     }
 
-    /// Ends the child's view. Its thread learns of it at its next look; its pages become dirty again then.
-    pub(super) fn cancel(&mut self, slot: usize) {
-        if let Some(child) = &mut self.children[slot] {
-            child.cancelled = true;
-            child.release();
-            if paging::current() == child.root {
-                // SAFETY: it is loaded already; this drops the CPU's copies of what was just freed.
-                unsafe { child.root.load() };
+    /// Leaves a copy of the page to the children that want it. If there is no frame for it, children are cancelled until
+    /// none wants it: the write must not fail.
+    fn keep_for_children(&mut self, index: SpanIndex, page: usize) {
+        while self.spans.known_mut(index).is_wanted(page) {
+            if self.copy_for_children(index, page) {
+                self.spans.known_mut(index).faulted.insert(page);
+                self.counters.copies += 1;
+                return;
             }
-            COUNTERS.lock().cancelled += 1;
+            if !self.cancel_wanting(index, page) {
+                return;
+            }
+        }
+    }
+
+    /// Gives the child in `slot` the page that it looks at through its own address space.
+    fn child_read(&mut self, slot: usize, address: usize, present: bool) -> Result<(), FrozenError> {
+        let outside = FrozenError::OutsideView(address);
+        let (index, page) = (SpanIndex::of(address), page_of(address));
+        let known = self.spans.get(index).is_some();
+        if known {
+            self.settle(index, Settler::Walk);
+        }
+        let child = self.children[slot].as_mut().ok_or(FrozenError::Cancelled)?;
+        if child.cancelled {
+            return Err(FrozenError::Cancelled);
+        }
+        if !known {
+            return Err(outside);
+        }
+        let span = self.spans.known_mut(index);
+        let shared = child.other == Other::Share && (span.mapped - span.installed).contains(page);
+        if !span.views[slot].seen.contains(page) && !shared {
+            return Err(outside);
+        }
+        if !present && child.held(address).is_none() {
+            let frame = parents_frame(index, page).ok_or(outside)?;
+            if child.lend(address, frame).is_err() {
+                self.cancel(slot);
+                return Err(FrozenError::Cancelled);
+            }
+            // Noted even if it is only shared: what the parent unmaps must be taken back.
+            span.viewers |= 1 << slot;
+            self.counters.child_faults += 1;
+        }
+        paging::flush(address);
+        Ok(())
+    }
+
+    /// Takes the parent's page, whose frame is about to go, out of the children that borrow it.
+    pub(super) fn take_back_from_children(&mut self, index: SpanIndex, pages: PageSet) {
+        let span = self.spans.known_mut(index);
+        for slot in span.viewers() {
+            let Some(child) = &mut self.children[slot] else {
+                continue;
+            };
+            for page in pages
+                .iter()
+                .filter(|page| !span.views[slot].wanted.contains(*page))
+            {
+                if child.held(index.page(page)).is_none() {
+                    child.take_back(index.page(page));
+                }
+            }
         }
     }
 }

@@ -1,92 +1,64 @@
-//! One live child's frozen memory: which pages are in its view, and which it holds frames for already.
+//! One live child: its address space, and the frames that it holds.
+//!
+//! What it may look at is noted span by span ([`super::span`]). Its page tables hold the frames that are its own (copies of
+//! pages that the parent wrote to since) and those that it borrows: a page that it looked at through its own address
+//! space and that the parent has not written to yet is the parent's frame, without a hold.
 
-use alloc::vec::Vec;
-
-use hs_core::platform::PageRange;
+use hs_core::platform::View;
 use x86_64::PhysAddr;
 use x86_64::structures::paging::PageTableFlags as Flags;
 
+use super::Other;
+use super::span::Epoch;
 use crate::mem::frames::{self, PhysFrame};
-use crate::mem::layout::{PAGE_LEN, SPAN_LEN};
-use crate::mem::paging::Root;
+use crate::mem::paging::{self, Root};
+
+/// In an entry of a child: the frame is the parent's.
+const BORROWED: Flags = Flags::BIT_10;
 
 /// No frame was left for one of the child's tables.
 pub(super) struct NoTable;
 
-/// The frozen memory of a child.
+/// A live child.
 pub(super) struct Snapshot {
-    /// The child's address space: what it holds is mapped here, read-only.
+    /// Its address space.
     pub(super) root: Root,
-    /// What it may see, ascending.
-    view: Vec<PageRange>,
-    /// What was modified before its cptfork, ascending and coalesced.
-    pub(super) dirty: Vec<PageRange>,
+    /// Of its `cptfork`.
+    pub(super) epoch: Epoch,
+    pub(super) view: View,
+    /// What it has of the window beside the installed ranges.
+    pub(super) other: Other,
+    /// Dirty pages found so far: all, once every span is settled.
+    pub(super) dirty_pages: usize,
+    /// Ranges of its dirty list, once it has asked for it.
+    pub(super) dirty_ranges: Option<usize>,
     /// Frames set aside for it that are not used yet.
     reserved: usize,
     /// Memory ran dry: it holds nothing any more.
     pub(super) cancelled: bool,
 }
 
-/// What freezing a view may cost, in frames.
-pub(super) struct Cost {
-    /// The child's tables, its root among them.
-    pub(super) tables: usize,
-    /// A copy of every page.
-    pub(super) copies: usize,
-}
-
-/// Most frames that freezing `view` may cost.
-pub(super) fn cost_of(view: &[PageRange]) -> Cost {
-    // How many units of `len` bytes the view touches. It ascends: only the last one can be touched again.
-    let touched = |len: usize| {
-        let (mut next, mut count) = (0, 0);
-        for range in view {
-            let first = (range.start() / len).max(next);
-            next = (range.end() - 1) / len + 1;
-            count += next - first;
-        }
-        count
-    };
-    Cost {
-        // The two lower levels; then one table of the third, and the root.
-        tables: touched(SPAN_LEN) + touched(SPAN_LEN * 512) + 2,
-        copies: view.iter().map(|range| range.pages()).sum(),
-    }
-}
-
 impl Snapshot {
-    /// A snapshot in `root` that holds nothing yet. `reserved` frames were set aside for it.
-    pub(super) fn new(root: Root, view: Vec<PageRange>, dirty: Vec<PageRange>, reserved: usize) -> Self {
+    /// A child in `root` that holds nothing yet. `reserved` frames were set aside for it.
+    pub(super) fn new(root: Root, epoch: Epoch, view: View, other: Other, reserved: usize) -> Self {
         Snapshot {
             root,
+            epoch,
             view,
-            dirty,
+            other,
+            dirty_pages: 0,
+            dirty_ranges: None,
             reserved,
             cancelled: false,
         }
     }
 
-    /// Whether the page at `address` is in the view.
-    pub(super) fn sees(&self, address: usize) -> bool {
-        let after = self.view.partition_point(|range| range.start() <= address);
-        after
-            .checked_sub(1)
-            .is_some_and(|index| self.view[index].contains(address))
-    }
-
-    /// The frame that the child holds for the page at `address`.
+    /// The frame of its own that the child holds for the page at `address`.
     pub(super) fn held(&self, address: usize) -> Option<PhysFrame> {
         // SAFETY: the state's lock is held by whoever can reach a snapshot.
         let entry = unsafe { self.root.entry(address) }?;
-        entry
-            .flags()
-            .contains(Flags::PRESENT)
-            .then(|| PhysFrame::at(entry.addr().as_u64()))
-    }
-
-    /// Whether the page is in the view and its frame is still to be given to the child.
-    pub(super) fn needs(&self, address: usize) -> bool {
-        !self.cancelled && self.sees(address) && self.held(address).is_none()
+        let own = entry.flags().contains(Flags::PRESENT) && !entry.flags().contains(BORROWED);
+        own.then(|| PhysFrame::at(entry.addr().as_u64()))
     }
 
     /// A frame out of what was set aside for this child.
@@ -99,16 +71,45 @@ impl Snapshot {
         Some(frame)
     }
 
-    /// Gives the child a hold on `frame` as its page at `address`.
-    pub(super) fn give(&mut self, address: usize, frame: PhysFrame) -> Result<(), NoTable> {
+    fn map(&mut self, address: usize, frame: PhysFrame, flags: Flags) -> Result<(), NoTable> {
         let root = self.root;
         let mut source = || self.take_reserved().or_else(frames::allocate);
         // SAFETY: as in `held`.
         let entry = unsafe { root.entry_or_create(address, &mut source) }.map_err(|_| NoTable)?;
-        debug_assert!(entry.is_unused());
-        frames::hold(frame);
-        entry.set_addr(PhysAddr::new(frame.address()), Flags::PRESENT | Flags::NO_EXECUTE);
+        debug_assert!(entry.is_unused() || entry.flags().contains(BORROWED));
+        entry.set_addr(
+            PhysAddr::new(frame.address()),
+            Flags::PRESENT | Flags::NO_EXECUTE | flags,
+        );
         Ok(())
+    }
+
+    /// Gives the child a hold on `frame` as its page at `address`.
+    pub(super) fn give(&mut self, address: usize, frame: PhysFrame) -> Result<(), NoTable> {
+        self.map(address, frame, Flags::empty())?;
+        frames::hold(frame);
+        Ok(())
+    }
+
+    /// Lets the child look at the parent's `frame` as its page at `address`.
+    pub(super) fn lend(&mut self, address: usize, frame: PhysFrame) -> Result<(), NoTable> {
+        self.map(address, frame, BORROWED)
+    }
+
+    /// Takes the page at `address` out of the child's address space. Of a frame of its own it had a hold, which is now the
+    /// caller's.
+    pub(super) fn take_back(&mut self, address: usize) -> Option<PhysFrame> {
+        let own = self.held(address);
+        // SAFETY: as in `held`.
+        if let Some(entry) = unsafe { self.root.entry(address) }
+            && !entry.is_unused()
+        {
+            entry.set_unused();
+            if paging::current() == self.root {
+                paging::flush(address);
+            }
+        }
+        own
     }
 
     /// Lets go of every frame and table but the root, and of what is set aside.
@@ -121,7 +122,9 @@ impl Snapshot {
                     .iter_mut()
                     .filter(|entry| entry.flags().contains(Flags::PRESENT))
                 {
-                    frames::release(PhysFrame::at(entry.addr().as_u64()));
+                    if !entry.flags().contains(BORROWED) {
+                        frames::release(PhysFrame::at(entry.addr().as_u64()));
+                    }
                     entry.set_unused();
                 }
             });
@@ -129,22 +132,4 @@ impl Snapshot {
         }
         frames::unreserve(core::mem::take(&mut self.reserved));
     }
-}
-
-/// Adds the page at `address`, which is above all in `ranges`, to the last of them or as a new one.
-/// `false` if there is no memory for another.
-pub(super) fn append_page(ranges: &mut Vec<PageRange>, address: usize) -> bool {
-    if let Some(last) = ranges.last_mut()
-        && last.end() == address
-    {
-        *last =
-            PageRange::new(last.start(), last.pages() + 1).expect("a page range in the window does not wrap");
-        return true;
-    }
-    if ranges.try_reserve(1).is_err() {
-        return false;
-    }
-    debug_assert!(address.is_multiple_of(PAGE_LEN));
-    ranges.push(PageRange::new(address, 1).expect("a page's address is aligned"));
-    true
 }

@@ -1,44 +1,82 @@
-//! The installed ranges and the live children, under one lock; and what is counted of them.
+//! The installed ranges, the spans and the live children, under one lock; and what is counted of them.
+
+use kernel_core::copy::Copy;
+use kernel_core::scan::Scan;
 
 use super::ranges::Ranges;
 use super::snapshot::Snapshot;
+use super::span::{Epoch, Spans};
+use super::{CHILDREN_MAX, Mode};
 use crate::sync::IrqMutex;
 
-/// Most children at once, whatever `hs.ncon` says.
-pub const CHILDREN_MAX: usize = 16;
-
-/// The installed ranges and the live children.
+/// All that checkpoints are made of.
 pub(super) struct State {
+    pub(super) mode: Mode,
+    pub(super) scan: Scan,
+    pub(super) copy: Copy,
+    /// Of the newest `cptfork`.
+    pub(super) epoch: Epoch,
     pub(super) ranges: Ranges,
+    /// Pages of all installed ranges.
+    pub(super) installed_pages: usize,
+    pub(super) spans: Spans,
     pub(super) children: [Option<Snapshot>; CHILDREN_MAX],
+    /// Dirty pages that the newest child to end had.
+    pub(super) dirty_lately: usize,
+    pub(super) counters: Counters,
 }
 
 pub(super) static STATE: IrqMutex<State> = IrqMutex::new(State {
+    mode: Mode::Lazy,
+    scan: Scan::Scalar,
+    copy: Copy::Moves,
+    epoch: Epoch(0),
     ranges: Ranges::new(),
+    installed_pages: 0,
+    spans: Spans::new(),
     children: [const { None }; CHILDREN_MAX],
+    dirty_lately: 0,
+    counters: Counters::ZERO,
 });
 
 /// Figures of the checkpoint machinery since boot.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counters {
+    /// First writes into a span that no child had settled yet (`lazy`).
+    pub span_faults: u64,
     /// Write faults on protected pages.
     pub write_faults: u64,
     /// Of these, the ones that copied a page.
     pub copies: u64,
+    /// Write faults on pages that had become writable meanwhile: the processor's translation was out of date.
+    pub stale_faults: u64,
+    /// Pages copied before they could fault, because they do so in every epoch.
+    pub hot_copies: u64,
     /// Pages that children looked at by fault.
     pub child_faults: u64,
     /// Checkpoints cancelled because frames ran dry.
     pub cancelled: u64,
 }
 
-pub(super) static COUNTERS: IrqMutex<Counters> = IrqMutex::new(Counters {
-    write_faults: 0,
-    copies: 0,
-    child_faults: 0,
-    cancelled: 0,
-});
+impl Counters {
+    const ZERO: Counters = Counters {
+        span_faults: 0,
+        write_faults: 0,
+        copies: 0,
+        stale_faults: 0,
+        hot_copies: 0,
+        child_faults: 0,
+        cancelled: 0,
+    };
+
+    /// Write faults of the parent, of whatever kind.
+    pub fn parent_faults(&self) -> u64 {
+        // A span's first write is a fault of the page too if its page was frozen.
+        self.span_faults + self.write_faults + self.stale_faults
+    }
+}
 
 /// Figures since boot.
 pub fn counters() -> Counters {
-    *COUNTERS.lock()
+    STATE.lock().counters
 }

@@ -3,14 +3,17 @@
 use alloc::vec::Vec;
 
 use hs_core::platform::{Cptctl, CptctlError, MapError, PAGE_LEN, PageRange};
+use kernel_core::PageSet;
 use x86_64::PhysAddr;
 use x86_64::structures::paging::PageTableFlags as Flags;
 
-use super::STATE;
+use super::settle::{Settler, parents_frame};
+use super::span::{SpanIndex, page_of, pieces};
+use super::{Mode, STATE, State};
 use crate::mem::frames::{self, PhysFrame};
 use crate::mem::kernel_root;
 use crate::mem::layout::WINDOW;
-use crate::mem::paging::{self, DATA, SOFT_DIRTY};
+use crate::mem::paging::{self, DATA};
 
 /// The window's addresses.
 pub fn window() -> PageRange {
@@ -25,13 +28,9 @@ fn inside(range: PageRange) -> Result<(), MapError> {
     }
 }
 
-fn mapped(page: usize) -> Option<PhysFrame> {
-    // SAFETY: the callers hold the state's lock.
-    let entry = unsafe { kernel_root().entry(page) }?;
-    entry
-        .flags()
-        .contains(Flags::PRESENT)
-        .then(|| PhysFrame::at(entry.addr().as_u64()))
+fn is_mapped(state: &mut State, page: usize) -> bool {
+    let span = state.spans.get(SpanIndex::of(page));
+    span.is_some_and(|span| span.mapped.contains(page_of(page)))
 }
 
 /// Maps zeroed pages.
@@ -45,8 +44,8 @@ pub fn map(range: PageRange) -> Result<(), MapError> {
         return Err(MapError::OutOfFrames);
     }
     {
-        let _state = STATE.lock();
-        if range.iter_pages().any(|page| mapped(page).is_some()) {
+        let mut state = STATE.lock();
+        if range.iter_pages().any(|page| is_mapped(&mut state, page)) {
             return Err(MapError::Conflict(range));
         }
     }
@@ -65,26 +64,55 @@ pub fn map(range: PageRange) -> Result<(), MapError> {
     Ok(())
 }
 
-fn map_page(page: usize) -> Result<(), MapError> {
+fn map_page(address: usize) -> Result<(), MapError> {
     let frame = frames::allocate_zeroed().ok_or(MapError::OutOfFrames)?;
-    let state = STATE.lock();
-    // SAFETY: the lock is held.
-    let entry = unsafe { kernel_root().entry_or_create(page, &mut frames::allocate) };
-    let result = match entry {
-        Ok(entry) if entry.is_unused() => {
-            entry.set_addr(PhysAddr::new(frame.address()), DATA);
-            Ok(())
-        }
-        Ok(_) => Err(MapError::Conflict(
-            PageRange::new(page, 1).expect("a page's address is aligned"),
-        )),
-        Err(paging::OutOfFrames) => Err(MapError::OutOfFrames),
-    };
+    let mut state = STATE.lock();
+    let result = state.map_page(address, frame);
     drop(state);
     if result.is_err() {
         frames::release(frame);
     }
     result
+}
+
+impl State {
+    fn map_page(&mut self, address: usize, frame: PhysFrame) -> Result<(), MapError> {
+        let (index, page) = (SpanIndex::of(address), page_of(address));
+        let span = self
+            .spans
+            .create(index, self.epoch)
+            .ok_or(MapError::OutOfFrames)?;
+        if span.mapped.contains(page) {
+            let range = PageRange::new(address, 1).expect("a page's address is aligned");
+            return Err(MapError::Conflict(range));
+        }
+        self.settle(index, Settler::Walk);
+        // SAFETY: the lock is held.
+        let entry = unsafe { kernel_root().entry_or_create(address, &mut frames::allocate) };
+        let entry = entry.map_err(|paging::OutOfFrames| MapError::OutOfFrames)?;
+        entry.set_addr(PhysAddr::new(frame.address()), DATA);
+        self.spans.known_mut(index).mapped.insert(page);
+        Ok(())
+    }
+
+    /// Takes the page out of the parent's address space: its frame goes to the children that want it, if any.
+    fn unmap_page(&mut self, address: usize) {
+        let (index, page) = (SpanIndex::of(address), page_of(address));
+        self.settle(index, Settler::Walk);
+        let Some(frame) = parents_frame(index, page) else {
+            return;
+        };
+        let mut only = PageSet::EMPTY;
+        only.insert(page);
+        self.take_back_from_children(index, only);
+        self.leave_to_children(index, page, frame);
+        self.spans.known_mut(index).mapped.remove(page);
+        // SAFETY: the lock is held.
+        if let Some(entry) = unsafe { kernel_root().entry(address) } {
+            entry.set_unused();
+        }
+        paging::flush(address);
+    }
 }
 
 /// Unmaps pages. Live children keep their view.
@@ -94,11 +122,11 @@ fn map_page(page: usize) -> Result<(), MapError> {
 pub fn unmap(range: PageRange) -> Result<(), MapError> {
     inside(range)?;
     {
-        let state = STATE.lock();
+        let mut state = STATE.lock();
         if state.ranges.overlaps(range) {
             return Err(MapError::Installed(range));
         }
-        if range.iter_pages().any(|page| mapped(page).is_none()) {
+        if range.iter_pages().any(|page| !is_mapped(&mut state, page)) {
             return Err(MapError::Conflict(range));
         }
     }
@@ -107,40 +135,36 @@ pub fn unmap(range: PageRange) -> Result<(), MapError> {
 }
 
 fn remove(range: PageRange) {
-    for page in range.iter_pages() {
-        let mut state = STATE.lock();
-        if let Some(frame) = mapped(page) {
-            state.give_to_children(page, frame);
-            // SAFETY: the lock is held.
-            if let Some(entry) = unsafe { kernel_root().entry(page) } {
-                entry.set_unused();
-            }
-            paging::flush(page);
-            frames::release(frame);
-        }
+    for address in range.iter_pages() {
+        STATE.lock().unmap_page(address);
     }
 }
 
-/// Puts `frame` in place of what is mapped at `page`, clean.
+/// Puts `frame` in place of what is mapped at `address`, clean.
 ///
 /// # Errors
 /// Nothing is mapped there; `frame` is given back.
-pub fn place(page: usize, frame: PhysFrame) -> Result<(), PhysFrame> {
+pub fn place(address: usize, frame: PhysFrame) -> Result<(), PhysFrame> {
     let mut state = STATE.lock();
-    if !WINDOW.contains(&page) || !page.is_multiple_of(PAGE_LEN) {
+    if !WINDOW.contains(&address) || !address.is_multiple_of(PAGE_LEN) || !is_mapped(&mut state, address) {
         return Err(frame);
     }
-    let Some(old) = mapped(page) else {
-        return Err(frame);
+    state.unmap_page(address);
+    let (index, page) = (SpanIndex::of(address), page_of(address));
+    let recorded = state.mode == Mode::Faults;
+    let span = state.spans.known_mut(index);
+    span.mapped.insert(page);
+    span.soft_dirty.remove(page);
+    // Where faults record what is modified, a clean page has to fault.
+    let flags = if recorded && span.installed.contains(page) {
+        DATA - Flags::WRITABLE
+    } else {
+        DATA
     };
-    state.give_to_children(page, old);
     // SAFETY: the lock is held.
-    let Some(entry) = (unsafe { kernel_root().entry(page) }) else {
-        return Err(frame);
-    };
-    entry.set_addr(PhysAddr::new(frame.address()), DATA);
-    paging::flush(page);
-    frames::release(old);
+    if let Some(entry) = unsafe { kernel_root().entry(address) } {
+        entry.set_addr(PhysAddr::new(frame.address()), flags);
+    }
     Ok(())
 }
 
@@ -153,21 +177,26 @@ pub fn cptctl(request: Cptctl<'_>) -> Result<usize, CptctlError> {
     match request {
         Cptctl::Install(new) => {
             for &range in new {
-                if inside(range).is_err() || range.iter_pages().any(|page| mapped(page).is_none()) {
+                if inside(range).is_err() || range.iter_pages().any(|page| !is_mapped(&mut state, page)) {
                     return Err(CptctlError::NotMapped(range));
                 }
             }
             state.ranges.install(new)?;
-            for page in new.iter().flat_map(|range| range.iter_pages()) {
-                mark_dirty(page);
-            }
+            new.iter().for_each(|range| state.note_installed(*range, true));
             Ok(new.len())
         }
         Cptctl::Purge(old) => {
             state.ranges.purge(old)?;
+            old.iter().for_each(|range| state.note_installed(*range, false));
             Ok(old.len())
         }
-        Cptctl::PurgeAll => Ok(state.ranges.purge_all()),
+        Cptctl::PurgeAll => {
+            let ranges: Vec<PageRange> = state.ranges.iter().collect();
+            ranges
+                .iter()
+                .for_each(|range| state.note_installed(*range, false));
+            Ok(state.ranges.purge_all())
+        }
         Cptctl::Installed(buffer) => {
             let ranges: Vec<PageRange> = state.ranges.iter().collect();
             // The buffer may lie in the window, which nobody may touch who holds the lock.
@@ -180,12 +209,29 @@ pub fn cptctl(request: Cptctl<'_>) -> Result<usize, CptctlError> {
     }
 }
 
-/// Counts the page as modified from now on. The caller holds the state's lock.
-pub(super) fn mark_dirty(page: usize) {
-    // SAFETY: the lock is held.
-    if let Some(entry) = unsafe { kernel_root().entry(page) }
-        && entry.flags().contains(Flags::PRESENT)
-    {
-        entry.set_flags(entry.flags() | SOFT_DIRTY);
+impl State {
+    /// The pages of `range` belong to an installed range from now on, and count as modified; or they do no longer. What
+    /// children look at is not changed by it.
+    fn note_installed(&mut self, range: PageRange, installed: bool) {
+        for (index, pages) in pieces(range) {
+            self.settle(index, Settler::Walk);
+            let span = self.spans.known_mut(index);
+            for page in pages {
+                span.hot.remove(page);
+                span.faulted.remove(page);
+                if installed {
+                    span.installed.insert(page);
+                    span.soft_dirty.insert(page);
+                } else {
+                    span.installed.remove(page);
+                    span.soft_dirty.remove(page);
+                }
+            }
+        }
+        if installed {
+            self.installed_pages += range.pages();
+        } else {
+            self.installed_pages -= range.pages();
+        }
     }
 }

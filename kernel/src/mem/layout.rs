@@ -8,6 +8,7 @@
 //! ffff_8000_0000_0000  the direct map: all RAM, 2 MiB pages rw-; the image's part r--;
 //!                      the devices between 2.75 and 4 GiB, uncached
 //! ffff_d000_0000_0000  stacks, 4 KiB pages rw-, an unmapped guard page under each
+//! ffff_e000_0000_0000  notes on the window's spans, 4 KiB for each 2 MiB, rw-
 //! ```
 //!
 //! The kernel heap is a piece of RAM, seen in the direct map: its physical address is a subtraction
@@ -32,6 +33,9 @@ pub const DIRECT_MAP: usize = 0xffff_8000_0000_0000;
 
 /// Where the stacks begin.
 pub const STACKS: usize = 0xffff_d000_0000_0000;
+
+/// Where the notes on the window's spans begin: a page for each.
+pub const SPANS: usize = 0xffff_e000_0000_0000;
 
 /// Physical addresses of devices: ECAM, BARs, I/O APIC, LAPIC.
 pub const DEVICES: Range<u64> = 0xb000_0000..0x1_0000_0000;

@@ -10,14 +10,12 @@ use x86_64::structures::paging::page_table::PageTableEntry;
 use x86_64::structures::paging::{PageTable, PageTableFlags as Flags, PhysFrame as X86Frame};
 use x86_64::{PhysAddr, VirtAddr};
 
+use kernel_core::scan::Entries;
+
 use super::frames::{self, PhysFrame};
-use super::layout::{self, DEVICES, DIRECT_MAP, PAGE_LEN, PML4_ENTRY_LEN, SPAN_LEN, STACKS, WINDOW};
+use super::layout::{self, DEVICES, DIRECT_MAP, PAGE_LEN, PML4_ENTRY_LEN, SPAN_LEN, SPANS, STACKS, WINDOW};
 use crate::arch::gdt;
 use crate::boot::BootInfo;
-
-/// A frame that is counted as dirty although its hardware bit is clear: new in a checkpoint range, or of a
-/// checkpoint that was lost.
-pub const SOFT_DIRTY: Flags = Flags::BIT_9;
 
 /// Flags of a mapped, writable page of data.
 pub const DATA: Flags = Flags::PRESENT.union(Flags::WRITABLE).union(Flags::NO_EXECUTE);
@@ -72,16 +70,26 @@ impl Root {
         Some(table)
     }
 
-    /// The entries for the pages from `start` to `end`, which lie in one span, if their table exists.
+    /// The table whose entries map the 4 KiB pages of the span around `address`, if it exists.
     ///
     /// # Safety
     /// As for [`entry`](Root::entry).
-    pub unsafe fn entries(self, start: usize, end: usize) -> Option<&'static mut [PageTableEntry]> {
-        debug_assert!(start < end && start / SPAN_LEN == (end - 1) / SPAN_LEN);
-        let (first, count) = (start / PAGE_LEN % 512, (end - start) / PAGE_LEN);
-        let table = self.lowest_table(start)?.bytes().cast::<PageTableEntry>();
-        // SAFETY: a table of 512 entries, of which these are; nobody else refers to them, as the caller promises.
-        Some(unsafe { core::slice::from_raw_parts_mut(table.add(first), count) })
+    pub unsafe fn entries(self, address: usize) -> Option<&'static mut Entries> {
+        let table = self.lowest_table(address)?;
+        // SAFETY: a table of 512 entries; nobody else refers to them, as the caller promises.
+        Some(unsafe { &mut *table.bytes().cast::<Entries>() })
+    }
+
+    /// The entry of `level` (1 maps a span, 3 is the PML4's) on the way to `address`, if the tables above it exist.
+    ///
+    /// # Safety
+    /// As for [`entry`](Root::entry).
+    pub unsafe fn upper_entry(self, address: usize, level: u32) -> Option<&'static mut PageTableEntry> {
+        let mut table = self.0;
+        for above in (level + 1..4).rev() {
+            table = below(table_entry(table, address, above))?;
+        }
+        Some(table_entry(table, address, level))
     }
 
     /// As [`entry`](Root::entry), with missing tables taken from `source`.
@@ -261,8 +269,10 @@ pub unsafe fn init(boot: &BootInfo) -> Root {
     // The upper tables of regions that grow later exist from the start, so that all address spaces share them.
     // SAFETY: as above.
     unsafe {
-        root.entry_or_create(STACKS, &mut || Some(table_frame()))
-            .expect("the source panics before it fails");
+        for region in [STACKS, SPANS] {
+            root.entry_or_create(region, &mut || Some(table_frame()))
+                .expect("the source panics before it fails");
+        }
         root.load();
     }
     root

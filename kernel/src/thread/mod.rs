@@ -247,6 +247,11 @@ pub fn leave_address_space() {
     unsafe { enter_address_space(mem::kernel_root()) };
 }
 
+/// How long the processor has had nothing to do since boot, in microseconds.
+pub fn idle_us() -> u64 {
+    SCHEDULER.lock().idle_us()
+}
+
 /// The calling thread's name, if the scheduler is free to say (a panic may have happened inside it).
 pub fn current_name() -> &'static str {
     SCHEDULER

@@ -129,6 +129,10 @@ pub(super) struct Scheduler {
     /// The running thread; `None` is the idle thread.
     current: Option<u8>,
     slice_end: Instant,
+    /// Since when the idle thread has been running, if it does.
+    idle_since: Instant,
+    /// How long it has run before, in microseconds.
+    idle_us: u64,
     /// When the timer will fire, if it is armed.
     pub(super) timer: Option<Instant>,
 }
@@ -141,6 +145,8 @@ impl Scheduler {
             ready: [Queue::new(); LEVELS],
             current: None,
             slice_end: Instant::from_micros(0),
+            idle_since: Instant::from_micros(0),
+            idle_us: 0,
             timer: None,
         }
     }
@@ -289,6 +295,11 @@ impl Scheduler {
         let previous = self.current_mut();
         previous.frame.clone_from(frame);
         let previous_root = previous.root;
+        if self.current.is_none() {
+            self.idle_us += now.since(self.idle_since).as_micros() as u64;
+        } else if next.is_none() {
+            self.idle_since = now;
+        }
         self.current = next;
         self.slice_end = now + core::time::Duration::from_micros(SLICE_US);
         let chosen = self.current_mut();
@@ -298,6 +309,11 @@ impl Scheduler {
             unsafe { chosen.root.load() };
         }
         debug_assert_eq!(paging::current(), self.current_mut().root);
+    }
+
+    /// How long the processor has had nothing to do so far, in microseconds, up to the idle thread's last turn.
+    pub(super) fn idle_us(&self) -> u64 {
+        self.idle_us
     }
 
     /// When the timer is needed next; `None` if nobody waits for a time.

@@ -1,0 +1,156 @@
+//! `cptfork` itself: what all ways of freezing have in common.
+
+use core::fmt;
+
+use hs_core::platform::{ChildBody, CptforkError, EndedHook, View};
+use x86_64::structures::paging::PageTableFlags as Flags;
+
+use super::settle::Settler;
+use super::snapshot::Snapshot;
+use super::span::Epoch;
+use super::{Mode, STATE, State, bitmap, child, eager, lazy};
+use crate::mem::frames;
+use crate::mem::{kernel_root, paging};
+
+/// What a child has of the window's pages that are in no installed range, the thesis's table 3-2.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Other {
+    /// The parent's pages, as they are when it looks.
+    #[default]
+    Share,
+    /// Nothing: looking is an error.
+    Drop,
+    /// What they were at `cptfork`.
+    Cow,
+}
+
+/// A checkpoint is not begun with frames for fewer copies than this, unless it needs fewer.
+const COPIES_MIN: usize = 16;
+
+/// Frames for a child's upper tables, and for the lowest of its first span.
+const TABLES_MIN: usize = 4;
+
+/// Freezes the installed ranges for a child that runs `body`; `ended` is told when it is gone.
+///
+/// # Errors
+/// See [`CptforkError`]: nothing is changed then.
+pub fn cptfork(view: View, other: Other, body: ChildBody, ended: EndedHook) -> Result<(), CptforkError> {
+    let mut state = STATE.lock();
+    let (slot, root) = child::free_slot(&state).ok_or(CptforkError::TooManyChildren)?;
+    let reserved = reserve(&state, view).ok_or(CptforkError::OutOfFrames)?;
+    state.epoch = Epoch(state.epoch.0 + 1);
+    state.children[slot] = Some(Snapshot::new(root, state.epoch, view, other, reserved));
+    match (state.mode, view) {
+        (Mode::Lazy, View::Copied) => settle_all(&mut state),
+        (Mode::Lazy, View::Incremental | View::Whole) => lazy::protect(),
+        (Mode::Eager, _) => eager::freeze_all(&mut state, slot),
+        (Mode::Faults, _) => bitmap::freeze_recorded(&mut state, slot),
+    }
+    if view == View::Copied && state.mode != Mode::Lazy {
+        copy_dirty(&mut state, slot);
+    }
+    child::start(slot, body, ended);
+    Ok(())
+}
+
+/// Settles every span at once, with a copy of each dirty page: nothing is frozen as long as there are frames.
+fn settle_all(state: &mut State) {
+    for at in 0..state.spans.known().len() {
+        state.settle(state.spans.known()[at], Settler::Copying);
+    }
+    // The dirty bits were cleared under writable translations.
+    flush_all();
+}
+
+/// Copies what the child in `slot` has on its dirty list, as long as there are frames.
+fn copy_dirty(state: &mut State, slot: usize) {
+    for at in 0..state.spans.known().len() {
+        let index = state.spans.known()[at];
+        for page in state.spans.known_mut(index).views[slot].dirty.iter() {
+            if !state.copy_for_children(index, page) {
+                return;
+            }
+        }
+    }
+}
+
+/// Sets frames aside for a checkpoint: for the copies that it is likely to come to, or most of what there is; some is left
+/// for the application to grow. If they run dry, the checkpoint is cancelled.
+fn reserve(state: &State, view: View) -> Option<usize> {
+    let copies = match view {
+        View::Whole => state.installed_pages,
+        // How much is modified is known only once the spans are settled: rather twice what it was.
+        View::Incremental | View::Copied => {
+            state.installed_pages.min(2 * state.dirty_lately + 4 * COPIES_MIN)
+        }
+    };
+    let tables = TABLES_MIN.max(state.spans.known().len().min(copies) + TABLES_MIN - 1);
+    let free = frames::available();
+    let count = (tables + copies).min(free - free / 4);
+    let enough = count >= TABLES_MIN + copies.min(COPIES_MIN);
+    (enough && frames::reserve(count)).then_some(count)
+}
+
+/// Drops all of the processor's translations of the window, by loading CR3 anew. Public because it is the floor of every
+/// `cptfork`, and measured beside it.
+pub fn flush_all() {
+    // SAFETY: the address space that is loaded already.
+    unsafe { paging::current().load() };
+}
+
+/// Why the way of freezing cannot be changed now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ModeError {
+    /// Children are alive.
+    Children,
+    /// Ranges are installed.
+    Ranges,
+}
+
+impl fmt::Display for ModeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ModeError::Children => {
+                "checkpoints are in progress: wait for their end to change the way of cptfork"
+            }
+            ModeError::Ranges => "checkpoint ranges are installed: purge them to change the way of cptfork",
+        })
+    }
+}
+
+/// How `cptfork` freezes at present.
+pub fn mode() -> Mode {
+    STATE.lock().mode
+}
+
+/// Chooses how `cptfork` freezes from now on.
+///
+/// # Errors
+/// See [`ModeError`]: nothing is changed then.
+pub fn set_mode(mode: Mode) -> Result<(), ModeError> {
+    let mut state = STATE.lock();
+    if state.children.iter().any(Option::is_some) {
+        return Err(ModeError::Children);
+    }
+    if state.ranges.count() > 0 {
+        return Err(ModeError::Ranges);
+    }
+    state.mode = mode;
+    // What one way leaves behind means something else to another: all is writable again.
+    for at in 0..state.spans.known().len() {
+        let index = state.spans.known()[at];
+        let epoch = state.epoch;
+        let span = state.spans.known_mut(index);
+        span.settled = epoch;
+        let mapped = span.mapped;
+        lazy::open(kernel_root(), &state.spans, index.start());
+        // SAFETY: the state's lock is held.
+        if let Some(entries) = unsafe { kernel_root().entries(index.start()) } {
+            mapped
+                .iter()
+                .for_each(|page| entries[page] |= Flags::WRITABLE.bits());
+        }
+    }
+    flush_all();
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! Which routine scans a table and which copies a page: chosen at boot by trying them.
+
+use alloc::boxed::Box;
+use core::hint::black_box;
+
+use kernel_core::copy::{self, Copy};
+use kernel_core::scan::{self, Entries, Scan};
+use kernel_core::{SPAN_PAGES, fastest};
+
+use super::STATE;
+use crate::arch::{fpu, tsc};
+use crate::mem::frames;
+
+/// Chooses the fastest routines for this machine, be it emulated or real. Once, at boot.
+pub fn choose_routines() {
+    let scan = fastest_scan();
+    let copy = fastest_copy();
+    let mut state = STATE.lock();
+    (state.scan, state.copy) = (scan, copy);
+    drop(state);
+    log::info!("checkpoints: tables are scanned by {scan:?}, pages copied by {copy:?}");
+}
+
+/// The routines in use.
+pub fn routines() -> (Scan, Copy) {
+    let state = STATE.lock();
+    (state.scan, state.copy)
+}
+
+/// Ticks that `work` takes, with interrupts off.
+fn ticks_of(work: impl FnOnce()) -> u64 {
+    x86_64::instructions::interrupts::without_interrupts(|| {
+        let begun = tsc::ticks();
+        work();
+        tsc::ticks() - begun
+    })
+}
+
+fn fastest_scan() -> Scan {
+    let entries: Box<Entries> = Box::new([scan::DIRTY; SPAN_PAGES]);
+    let candidates = scan::features(fpu::enabled_states()).candidates();
+    let chosen = fastest(candidates, |candidate| {
+        ticks_of(|| {
+            // SAFETY: a candidate here; interrupts are off, so nobody's registers are lost.
+            black_box(unsafe { scan::dirty(candidate, black_box(&entries)) });
+        })
+    });
+    chosen.unwrap_or(Scan::Scalar)
+}
+
+fn fastest_copy() -> Copy {
+    let (Some(from), Some(to)) = (frames::allocate(), frames::allocate()) else {
+        return Copy::Moves;
+    };
+    let chosen = fastest(Copy::ALL.into_iter(), |candidate| {
+        // SAFETY: two different frames of our own.
+        ticks_of(|| unsafe { copy::page(candidate, from.bytes(), to.bytes()) })
+    });
+    frames::release(from);
+    frames::release(to);
+    chosen.unwrap_or(Copy::Moves)
+}
