@@ -10,6 +10,7 @@ extern crate alloc;
 
 mod checkpoints;
 mod crash;
+mod freezing;
 mod library;
 mod memory;
 mod model;
@@ -65,6 +66,11 @@ const TESTS: &[Test] = &[
     ("cptfork-too-many", checkpoints::too_many_children),
     ("cptfork-stray-child", checkpoints::stray_child),
     ("cptfork-purge-under-child", checkpoints::purge_under_child),
+    ("cptfork-faults", freezing::faults_are_counted),
+    ("cptfork-hot-pages", freezing::hot_pages),
+    ("cptfork-untouched", freezing::untouched_for_epochs),
+    ("cptfork-other-memory", freezing::other_memory),
+    ("cptfork-mode-refused", freezing::mode_refused),
     ("cptfork-cost", checkpoints::cost),
     ("nic-frames", network::frames),
     ("nic-round-trips", network::round_trips),

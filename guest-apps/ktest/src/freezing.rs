@@ -1,0 +1,275 @@
+//! What freezing costs and what it leaves alone, shown by the fault counters; and the memory beside the ranges.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use hs_core::platform::{FrozenError, Outcome, PAGE_LEN, View};
+use hs_core::sync::Mutex;
+use kernel::cpt::region::Region;
+use kernel::cpt::{Counters, Mode, ModeError, Other, counters, set_mode};
+
+use crate::checkpoints::{Flag, fork, fork_with};
+use crate::memory::window_pages;
+use crate::{Context, Verdict, check};
+
+/// Pages of two spans and a little.
+const PAGES: usize = 1100;
+
+fn installed(first: usize, pages: usize) -> Result<Region, String> {
+    let mut region = Region::map(window_pages(first, pages)).map_err(|error| format!("map: {error}"))?;
+    region.install().map_err(|error| format!("install: {error}"))?;
+    Ok(region)
+}
+
+/// What is counted while `work` runs.
+fn counted(work: impl FnOnce() -> Result<(), String>) -> Result<Counters, String> {
+    let before = counters();
+    work()?;
+    let after = counters();
+    Ok(Counters {
+        span_faults: after.span_faults - before.span_faults,
+        write_faults: after.write_faults - before.write_faults,
+        copies: after.copies - before.copies,
+        stale_faults: after.stale_faults - before.stale_faults,
+        hot_copies: after.hot_copies - before.hot_copies,
+        child_faults: after.child_faults - before.child_faults,
+        cancelled: after.cancelled - before.cancelled,
+    })
+}
+
+/// A checkpoint of whatever is dirty, taken and ended, so that all is clean.
+fn clean(context: &Context) -> Result<(), String> {
+    let go = Flag::new();
+    go.set(context.guest);
+    let gone = fork(context, View::Incremental, &go, |frozen| {
+        frozen.dirty(&mut []);
+        Outcome::Kept
+    })
+    .map_err(|error| format!("cptfork: {error}"))?;
+    check!(gone.wait(context.guest), "a child did not come to its end");
+    Ok(())
+}
+
+/// In a touched span, clean pages cost one fault for the span and no copy; dirty ones a fault and a copy each, until the child
+/// has taken them: then none.
+pub(crate) fn faults_are_counted(context: &Context) -> Verdict {
+    let mut region = installed(0, PAGES)?;
+    clean(context)?;
+    let dirty: Vec<usize> = (0..PAGES).step_by(10).collect();
+    let write = |region: &mut Region, page: usize| region.write(page, page as u8);
+
+    dirty.iter().for_each(|page| write(&mut region, *page));
+    let (go, taken, end) = (Flag::new(), Flag::new(), Flag::new());
+    let (told, ending, first) = (taken.clone(), end.clone(), region.range());
+    let guest = context.guest;
+    let gone = fork(context, View::Incremental, &go, move |frozen| {
+        let mut page = Box::new([0; PAGE_LEN]);
+        let all = first
+            .iter_pages()
+            .step_by(10)
+            .try_for_each(|address| frozen.take_page(address, &mut page));
+        told.set(guest);
+        // The child stays: what it has taken is free all the same.
+        if ending.wait(guest) && all.is_ok() {
+            Outcome::Kept
+        } else {
+            Outcome::Lost
+        }
+    })
+    .map_err(|error| format!("cptfork: {error}"))?;
+
+    let clean_writes = counted(|| {
+        (0..PAGES)
+            .filter(|page| page % 10 != 0)
+            .for_each(|page| write(&mut region, page));
+        Ok(())
+    })?;
+    check!(
+        clean_writes.copies + clean_writes.hot_copies + clean_writes.write_faults == 0,
+        "clean pages cost faults or copies: {clean_writes:?}"
+    );
+    check!(
+        clean_writes.span_faults == 3,
+        "three spans cost {} faults",
+        clean_writes.span_faults
+    );
+
+    let frozen_writes = counted(|| {
+        dirty.iter().take(20).for_each(|page| write(&mut region, *page));
+        Ok(())
+    })?;
+    check!(
+        frozen_writes.copies == 20,
+        "20 frozen pages cost {} copies",
+        frozen_writes.copies
+    );
+
+    go.set(guest);
+    check!(taken.wait(guest), "the child did not take its pages");
+    let after_taking = counted(|| {
+        dirty.iter().for_each(|page| write(&mut region, *page));
+        Ok(())
+    })?;
+    end.set(guest);
+    check!(gone.wait(guest), "the child did not come to its end");
+    check!(
+        after_taking.copies + after_taking.write_faults + after_taking.span_faults == 0,
+        "pages that were sent cost faults or copies: {after_taking:?}"
+    );
+    Ok(format!(
+        "{} stale faults",
+        clean_writes.stale_faults + after_taking.stale_faults
+    ))
+}
+
+/// Pages that are written and copied in one epoch are copied ahead in the next, at most 8 in the parent's fault; a page
+/// that is not modified any more is not.
+pub(crate) fn hot_pages(context: &Context) -> Verdict {
+    let mut region = installed(0, 512)?;
+    clean(context)?;
+    let mut epoch = |pages: usize| -> Result<Counters, String> {
+        let hold = Flag::new();
+        let gone = fork(context, View::Incremental, &hold, |_| Outcome::Kept)
+            .map_err(|error| format!("cptfork: {error}"))?;
+        let counted = counted(|| {
+            (0..pages).for_each(|page| region.write(page, 1));
+            Ok(())
+        })?;
+        hold.set(context.guest);
+        check!(gone.wait(context.guest), "a child did not come to its end");
+        Ok(counted)
+    };
+    epoch(12)?; // nothing is dirty yet
+    let first = epoch(12)?;
+    check!(
+        (first.copies, first.hot_copies) == (12, 0),
+        "the first time: {first:?}"
+    );
+    let second = epoch(12)?;
+    // Of the 12, 8 ahead; the other 4 fault.
+    check!(
+        (second.copies, second.hot_copies) == (4, 8),
+        "the second time: {second:?}"
+    );
+    let third = epoch(0)?;
+    let fourth = epoch(12)?;
+    check!(
+        third.hot_copies + fourth.hot_copies == 0,
+        "clean pages are copied ahead: {third:?}, {fourth:?}"
+    );
+    Ok("".into())
+}
+
+/// A span that nobody touches stays unsettled over several checkpoints: what was dirty in it is the oldest's alone.
+pub(crate) fn untouched_for_epochs(context: &Context) -> Verdict {
+    let mut region = installed(0, 8)?;
+    clean(context)?;
+    region.write(3, 1);
+    let hold = Flag::new();
+    let counts: Arc<Mutex<Vec<(usize, usize)>>> = Arc::new(Mutex::new(Vec::new()));
+    let mut gone = Vec::new();
+    for number in 0..4_usize {
+        let told = Arc::clone(&counts);
+        let child = fork(context, View::Incremental, &hold, move |frozen| {
+            told.lock().push((number, frozen.dirty(&mut [])));
+            // The oldest is lost: its page is dirty again, for whoever comes next.
+            if number == 0 { Outcome::Lost } else { Outcome::Kept }
+        });
+        gone.push(child.map_err(|error| format!("cptfork: {error}"))?);
+    }
+    hold.set(context.guest);
+    for child in &gone {
+        check!(child.wait(context.guest), "a child did not come to its end");
+    }
+    let mut found = core::mem::take(&mut *counts.lock());
+    found.sort_unstable();
+    check!(
+        found == [(0, 1), (1, 0), (2, 0), (3, 0)],
+        "dirty ranges by child: {found:?}"
+    );
+    let seen = Arc::clone(&counts);
+    let child = fork(context, View::Incremental, &hold, move |frozen| {
+        seen.lock().push((9, frozen.dirty(&mut [])));
+        Outcome::Kept
+    });
+    check!(
+        child
+            .map_err(|error| format!("cptfork: {error}"))?
+            .wait(context.guest),
+        "the last child did not come to its end"
+    );
+    check!(*counts.lock() == [(9, 1)], "the lost page is not dirty again");
+    Ok("".into())
+}
+
+/// Memory in no range: the child sees what it becomes (`Share`), what it was (`Cow`), or nothing (`Drop`).
+pub(crate) fn other_memory(context: &Context) -> Verdict {
+    for mode in Mode::ALL {
+        set_mode(mode).map_err(|error| format!("{error}"))?;
+        for other in [Other::Share, Other::Drop, Other::Cow] {
+            other_memory_as(context, other).map_err(|error| format!("{mode}, {other:?}: {error}"))?;
+        }
+    }
+    set_mode(Mode::default()).map_err(|error| format!("{error}"))?;
+    Ok("".into())
+}
+
+fn other_memory_as(context: &Context, other: Other) -> Result<(), String> {
+    let mut kept = installed(0, 4)?;
+    let mut beside = Region::map(window_pages(8, 4)).map_err(|error| format!("map: {error}"))?;
+    kept.write(0, 1);
+    beside.write(0, 1);
+    let (go, looked) = (Flag::new(), Arc::new(Mutex::new(None)));
+    let (told, address) = (Arc::clone(&looked), beside.range().start());
+    let gone = fork_with(context, View::Incremental, other, &go, move |frozen| {
+        let mut page = Box::new([0; PAGE_LEN]);
+        let copied = frozen.copy_page(address, &mut page).map(|()| page[0]);
+        *told.lock() = Some(copied);
+        if other != Other::Drop {
+            // SAFETY: mapped as long as the region is, which outlives this child.
+            let seen = unsafe { core::ptr::with_exposed_provenance::<u8>(address).read_volatile() };
+            *told.lock() = Some(Ok(seen));
+        }
+        Outcome::Kept
+    })
+    .map_err(|error| format!("cptfork: {error}"))?;
+    beside.write(0, 2);
+    go.set(context.guest);
+    check!(gone.wait(context.guest), "the child did not come to its end");
+    let found = looked.lock().take();
+    let expected = match other {
+        Other::Share => Ok(2),
+        Other::Drop => Err(FrozenError::OutsideView(address)),
+        Other::Cow => Ok(1),
+    };
+    check!(found == Some(expected), "the child found {found:?}");
+    check!(
+        beside.read(0) == 2 && kept.read(0) == 1,
+        "the parent's memory changed"
+    );
+    Ok(())
+}
+
+/// The way of freezing is not changed under ranges or children.
+pub(crate) fn mode_refused(context: &Context) -> Verdict {
+    let region = installed(0, 1)?;
+    check!(
+        set_mode(Mode::Eager) == Err(ModeError::Ranges),
+        "the way of freezing changed under a range"
+    );
+    drop(region);
+    let go = Flag::new();
+    let gone = fork(context, View::Incremental, &go, |_| Outcome::Kept)
+        .map_err(|error| format!("cptfork: {error}"))?;
+    let refused = set_mode(Mode::Eager);
+    go.set(context.guest);
+    check!(gone.wait(context.guest), "the child did not come to its end");
+    check!(
+        refused == Err(ModeError::Children),
+        "the way of freezing changed under a child"
+    );
+    Ok("".into())
+}
