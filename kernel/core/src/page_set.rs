@@ -67,6 +67,19 @@ impl PageSet {
         })
     }
 
+    /// Calls `with` for each page, ascending: [`iter`](PageSet::iter) for where each instruction counts.
+    #[inline]
+    pub fn for_each(&self, mut with: impl FnMut(usize)) {
+        for (index, word) in self.0.iter().enumerate() {
+            let mut left = *word;
+            while left != 0 {
+                // The compiler sees that this is below 512.
+                with(index * WORD_BITS + left.trailing_zeros() as usize);
+                left &= left - 1;
+            }
+        }
+    }
+
     /// The pages as runs of neighbours, ascending, each as long as can be.
     pub fn runs(&self) -> impl Iterator<Item = Range<usize>> + use<> {
         let mut pages = self.iter().peekable();
@@ -82,9 +95,30 @@ impl PageSet {
 
     /// The first `count` pages, or all if there are fewer.
     pub fn first(&self, count: usize) -> PageSet {
-        let mut first = PageSet::EMPTY;
-        self.iter().take(count).for_each(|page| first.insert(page));
+        let mut first = *self;
+        let mut left = count;
+        for word in &mut first.0 {
+            let here = word.count_ones() as usize;
+            if here > left {
+                let mut kept = 0;
+                for _ in 0..left {
+                    kept |= *word & word.wrapping_neg();
+                    *word &= *word - 1;
+                }
+                *word = kept;
+            }
+            left = left.saturating_sub(here);
+        }
         first
+    }
+
+    /// The pages above `page`.
+    pub fn after(&self, page: usize) -> PageSet {
+        let mut after = *self;
+        let word = page / WORD_BITS;
+        after.0[..word].fill(0);
+        after.0[word] &= (!0 << (page % WORD_BITS)) & !(1 << (page % WORD_BITS));
+        after
     }
 
     fn zip(self, other: PageSet, combine: impl Fn(u64, u64) -> u64) -> PageSet {
@@ -166,9 +200,13 @@ mod tests {
             prop_assert_eq!(x.is_empty(), a.is_empty());
             prop_assert_eq!(x.contains(page), a.contains(&page));
             prop_assert_eq!(x.iter().collect::<Vec<_>>(), a.iter().copied().collect::<Vec<_>>());
+            let mut each = Vec::new();
+            x.for_each(|page| each.push(page));
+            prop_assert_eq!(each, a.iter().copied().collect::<Vec<_>>());
             prop_assert_eq!(x | y, set(&(&a | &b)));
             prop_assert_eq!(x & y, set(&(&a & &b)));
             prop_assert_eq!(x - y, set(&(&a - &b)));
+            prop_assert_eq!(x.after(page), set(&a.iter().copied().filter(|other| *other > page).collect()));
             prop_assert_eq!(x.first(count), set(&a.iter().copied().take(count).collect()));
             let mut without = x;
             without.remove(page);

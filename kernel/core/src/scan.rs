@@ -85,14 +85,16 @@ pub unsafe fn dirty(scan: Scan, entries: &Entries) -> PageSet {
 fn scalar(entries: &Entries) -> PageSet {
     let mut words = [0; SPAN_PAGES / 64];
     for (word, entries) in words.iter_mut().zip(entries.as_chunks::<64>().0) {
-        // Four chains, so that one entry need not wait for the one before it.
-        let mut parts = [0_u64; 4];
-        for (index, entries) in entries.as_chunks::<4>().0.iter().enumerate() {
-            for (part, entry) in parts.iter_mut().zip(entries) {
-                *part |= (entry >> DIRTY_SHIFT & 1) << (4 * index);
+        for (index, eight) in entries.as_chunks::<8>().0.iter().enumerate() {
+            // Most neighbours are clean together.
+            if eight.iter().fold(0, |all, entry| all | entry) & DIRTY != 0 {
+                let bits = eight
+                    .iter()
+                    .rev()
+                    .fold(0, |bits, entry| bits << 1 | entry >> DIRTY_SHIFT & 1);
+                *word |= bits << (8 * index);
             }
         }
-        *word = parts[0] | parts[1] << 1 | parts[2] << 2 | parts[3] << 3;
     }
     PageSet::from_words(words)
 }

@@ -17,11 +17,15 @@ trap_stubs:                         # 256 of 16 bytes each
     push 0
     .endif
     push offset vector
+    .if vector == 14
+    jmp trap_page_fault
+    .else
     jmp trap_common
+    .endif
     .set vector, vector + 1
     .endr
 
-trap_common:
+    .macro push_registers
     push rax
     push rcx
     push rdx
@@ -38,11 +42,9 @@ trap_common:
     push r14
     push r15
     sub rsp, 512
-    fxsave64 [rsp]
-    cld
-    mov rdi, rsp
-    call trap_entry
-    fxrstor64 [rsp]
+    .endm
+
+    .macro pop_registers
     add rsp, 512
     pop r15
     pop r14
@@ -60,4 +62,34 @@ trap_common:
     pop rcx
     pop rax
     add rsp, 16
+    .endm
+
+trap_common:
+    push_registers
+    fxsave64 [rsp]
+    cld
+    mov rdi, rsp
+    call trap_entry
+    fxrstor64 [rsp]
+    pop_registers
+    iretq
+
+# A page fault never switches threads, and its handler uses neither x87 nor a rounding mode: of what FXSAVE saves, at
+# where it saves it, the sixteen registers are enough. Under emulation that is a quarter of a fault's cost.
+trap_page_fault:
+    push_registers
+    .set register, 0
+    .irp name, xmm0, xmm1, xmm2, xmm3, xmm4, xmm5, xmm6, xmm7, xmm8, xmm9, xmm10, xmm11, xmm12, xmm13, xmm14, xmm15
+    movaps [rsp + 160 + 16 * register], \name
+    .set register, register + 1
+    .endr
+    cld
+    mov rdi, rsp
+    call trap_entry
+    .set register, 0
+    .irp name, xmm0, xmm1, xmm2, xmm3, xmm4, xmm5, xmm6, xmm7, xmm8, xmm9, xmm10, xmm11, xmm12, xmm13, xmm14, xmm15
+    movaps \name, [rsp + 160 + 16 * register]
+    .set register, register + 1
+    .endr
+    pop_registers
     iretq

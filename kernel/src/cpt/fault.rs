@@ -4,7 +4,7 @@ use hs_core::platform::{FrozenError, PAGE_LEN};
 use kernel_core::PageSet;
 use x86_64::structures::paging::PageTableFlags as Flags;
 
-use super::settle::{Settler, parents_frame};
+use super::settle::{FAULT_COPIES_MAX, Settler, parents_frame};
 use super::span::{SpanIndex, page_of};
 use super::{Mode, Other, State, child, lazy};
 use crate::arch::trap::TrapFrame;
@@ -89,13 +89,26 @@ impl State {
         true
     }
 
-    /// Leaves a copy of the page to the children that want it. If there is no frame for it, children are cancelled until
-    /// none wants it: the write must not fail.
+    /// Leaves a copy of the page to the children that want it, and with it copies of the hot ones after it, which would
+    /// fault too. If there is no frame for it, children are cancelled until none wants it: the write must not fail.
     fn keep_for_children(&mut self, index: SpanIndex, page: usize) {
-        while self.spans.known_mut(index).is_wanted(page) {
-            if self.copy_for_children(index, page) {
+        loop {
+            let span = self.spans.known_mut(index);
+            let wanted = span.wanted();
+            if !wanted.contains(page) {
+                return;
+            }
+            let mut pages = PageSet::EMPTY;
+            if span.hot.contains(page) {
+                pages = (span.hot & wanted).after(page).first(FAULT_COPIES_MAX - 1);
+            }
+            pages.insert(page);
+            let copied = self.copy_for_children(index, pages) as u64;
+            if copied > 0 {
                 self.spans.known_mut(index).faulted.insert(page);
                 self.counters.copies += 1;
+                self.counters.hot_copies += copied - 1;
+                self.unfreeze(index, pages);
                 return;
             }
             if !self.cancel_wanting(index, page) {

@@ -66,10 +66,9 @@ fn settle_all(state: &mut State) {
 fn copy_dirty(state: &mut State, slot: usize) {
     for at in 0..state.spans.known().len() {
         let index = state.spans.known()[at];
-        for page in state.spans.known_mut(index).views[slot].dirty.iter() {
-            if !state.copy_for_children(index, page) {
-                return;
-            }
+        let dirty = state.spans.known_mut(index).views[slot].dirty;
+        if !dirty.is_empty() {
+            state.copy_for_children(index, dirty);
         }
     }
 }

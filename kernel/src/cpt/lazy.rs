@@ -34,11 +34,7 @@ pub(super) fn protect() {
 
 /// Whether nothing above the page table forbids writing to `address`.
 pub(super) fn is_open(root: Root, address: usize) -> bool {
-    (1..=3).rev().all(|level| {
-        // SAFETY: the state's lock is held.
-        let entry = unsafe { root.upper_entry(address, level) };
-        entry.is_some_and(|entry| entry.flags().contains(Flags::WRITABLE))
-    })
+    root.upper_flags(address).contains(Flags::WRITABLE)
 }
 
 /// Gives the span at `address`, which is settled, the right to write back. What else the upper entries kept from it

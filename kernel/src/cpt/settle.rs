@@ -39,6 +39,9 @@ const FRAME: u64 = 0x000f_ffff_ffff_f000;
 /// Hot pages are told anew every so many epochs: a page that was copied ahead cannot show that it would not have faulted.
 const HOT_EPOCHS: u64 = 32;
 
+/// Most pages that are copied while the application waits for its write.
+pub(super) const FAULT_COPIES_MAX: usize = 8;
+
 /// Who settles a span: how much it may cost, and whether the processor's copies of the entries are dropped anyway.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Settler {
@@ -54,7 +57,7 @@ impl Settler {
     /// Most pages copied ahead.
     const fn copies_max(self) -> usize {
         match self {
-            Settler::Fault => 8,
+            Settler::Fault => FAULT_COPIES_MAX,
             Settler::Walk => 64,
             Settler::Copying => usize::MAX,
         }
@@ -145,56 +148,99 @@ impl State {
         } else {
             span.hot
         };
-        for page in candidates.first(settler.copies_max()).iter() {
-            if !self.spans.known_mut(index).is_wanted(page) {
-                continue;
-            }
-            if !self.copy_for_children(index, page) {
-                return;
-            }
-            self.counters.hot_copies += 1;
+        if !candidates.is_empty() {
+            let ahead = (candidates & span.wanted()).first(settler.copies_max());
+            self.counters.hot_copies += self.copy_for_children(index, ahead) as u64;
         }
     }
 
-    /// Leaves a copy of the page to every child that wants it; `false`, and nothing done, if there is no frame for it.
-    pub(super) fn copy_for_children(&mut self, index: SpanIndex, page: usize) -> bool {
-        let Some(frame) = parents_frame(index, page) else {
-            return false;
-        };
-        let Some(copied) = self.frame_for_copy(index, page) else {
-            return false;
-        };
-        // SAFETY: the new frame is ours alone; nobody writes to the parent's while the lock is held.
-        unsafe { copy::page(self.copy, frame.bytes(), copied.bytes()) };
-        self.leave_to_children(index, page, copied);
-        true
+    /// Leaves a copy of each of `pages` to every child that wants it. Returns how many were copied, the lowest first: fewer
+    /// than there are when frames run out.
+    pub(super) fn copy_for_children(&mut self, index: SpanIndex, pages: PageSet) -> usize {
+        let viewers = self.spans.known_mut(index).viewers;
+        if viewers.is_power_of_two() {
+            self.copy_for_child(index, viewers.trailing_zeros() as usize, pages)
+        } else {
+            pages
+                .iter()
+                .take_while(|page| self.copy_for_several(index, *page))
+                .count()
+        }
     }
 
-    /// A frame for a copy of the page: what was set aside for a child that wants it, or a free one.
-    fn frame_for_copy(&mut self, index: SpanIndex, page: usize) -> Option<PhysFrame> {
+    /// As [`copy_for_children`](State::copy_for_children), where one child alone has a view of the span: nearly always.
+    fn copy_for_child(&mut self, index: SpanIndex, slot: usize, pages: PageSet) -> usize {
+        let view = &mut self.spans.known_mut(index).views[slot];
+        // SAFETY: the state's lock is held.
+        let parents = unsafe { kernel_root().entries(index.start()) };
+        let (Some(parents), Some(child)) = (parents, self.children[slot].as_mut()) else {
+            return 0;
+        };
+        let Ok(own) = child.table(index.start()) else {
+            self.cancel(slot);
+            return 0;
+        };
+        let mut copied = 0;
+        for page in (pages & view.wanted).iter() {
+            let Some(frame) = child.take_frame() else {
+                break;
+            };
+            // SAFETY: the new frame is ours alone; nobody writes to the parent's while the lock is held.
+            unsafe { copy::page(self.copy, frame_of(parents[page]).bytes(), frame.bytes()) };
+            own[page] = Snapshot::entry_for(frame);
+            view.wanted.remove(page);
+            copied += 1;
+        }
+        copied
+    }
+
+    /// Leaves one copy of the page to all children that want it; `false` if there is no frame for it.
+    fn copy_for_several(&mut self, index: SpanIndex, page: usize) -> bool {
         let span = self.spans.known_mut(index);
-        span.viewers()
-            .filter(|slot| span.views[*slot].wanted.contains(page))
-            .find_map(|slot| self.children[slot].as_mut()?.take_reserved())
-            .or_else(frames::allocate)
+        let Some(first) = span
+            .viewers()
+            .find(|slot| span.views[*slot].wanted.contains(page))
+        else {
+            return true;
+        };
+        let own = self.children[first].as_mut().and_then(Snapshot::take_frame);
+        let (Some(own), Some(parents)) = (own, parents_frame(index, page)) else {
+            return false;
+        };
+        // SAFETY: as in `copy_for_child`.
+        unsafe { copy::page(self.copy, parents.bytes(), own.bytes()) };
+        self.leave_to_children(index, page, own);
+        true
     }
 
     /// Hands `frame`, of which the caller has the only hold, to every child that wants the page.
     pub(super) fn leave_to_children(&mut self, index: SpanIndex, page: usize, frame: PhysFrame) {
         let span = self.spans.known_mut(index);
+        let mut given = false;
         let mut failed = 0_u16;
         for slot in span.viewers() {
             let view = &mut span.views[slot];
-            if view.wanted.contains(page) {
-                view.wanted.remove(page);
-                let given = self.children[slot]
-                    .as_mut()
-                    .map(|child| child.give(index.page(page), frame));
-                failed |= u16::from(!matches!(given, Some(Ok(())))) << slot;
+            if !view.wanted.contains(page) {
+                continue;
+            }
+            view.wanted.remove(page);
+            match self.children[slot]
+                .as_mut()
+                .map(|child| child.give(index.page(page), frame))
+            {
+                Some(Ok(())) => {
+                    // The first takes the caller's hold over.
+                    if given {
+                        frames::hold(frame);
+                    }
+                    given = true;
+                }
+                _ => failed |= 1 << slot,
             }
         }
-        // Each child that took it has a hold of its own.
-        frames::release(frame);
+        if !given {
+            frames::release(frame);
+        }
         for slot in (0..CHILDREN_MAX).filter(|slot| failed >> slot & 1 != 0) {
             self.cancel(slot);
         }
@@ -253,11 +299,11 @@ impl State {
         let still = self.spans.known_mut(index).wanted();
         // SAFETY: the state's lock is held.
         if let Some(entries) = unsafe { kernel_root().entries(index.start()) } {
-            for page in (pages - still).iter() {
+            (pages - still).for_each(|page| {
                 if entries[page] & PRESENT != 0 {
                     entries[page] |= WRITABLE;
                 }
-            }
+            });
         }
     }
 }
@@ -286,16 +332,14 @@ pub(super) fn give_view(span: &mut Span, slot: usize, child: &mut Snapshot, dirt
 
 /// Clears the dirty bits of `dirty` and the right to write to `wanted`.
 pub(super) fn freeze(index: SpanIndex, dirty: PageSet, wanted: PageSet) {
-    let touched = dirty | wanted;
-    if touched.is_empty() {
+    if (dirty | wanted).is_empty() {
         return;
     }
     // SAFETY: the state's lock is held.
     if let Some(entries) = unsafe { kernel_root().entries(index.start()) } {
-        for page in touched.iter() {
-            let writable = if wanted.contains(page) { WRITABLE } else { 0 };
-            entries[page] &= !(scan::DIRTY | writable);
-        }
+        (dirty & wanted).for_each(|page| entries[page] &= !(scan::DIRTY | WRITABLE));
+        (dirty - wanted).for_each(|page| entries[page] &= !scan::DIRTY);
+        (wanted - dirty).for_each(|page| entries[page] &= !WRITABLE);
     }
 }
 
@@ -303,5 +347,9 @@ pub(super) fn freeze(index: SpanIndex, dirty: PageSet, wanted: PageSet) {
 pub(super) fn parents_frame(index: SpanIndex, page: usize) -> Option<PhysFrame> {
     // SAFETY: the state's lock is held.
     let entry = unsafe { kernel_root().entries(index.start()) }?[page];
-    (entry & PRESENT != 0).then(|| PhysFrame::at(entry & FRAME))
+    (entry & PRESENT != 0).then(|| frame_of(entry))
+}
+
+fn frame_of(entry: u64) -> PhysFrame {
+    PhysFrame::at(entry & FRAME)
 }

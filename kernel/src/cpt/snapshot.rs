@@ -5,12 +5,13 @@
 //! space and that the parent has not written to yet is the parent's frame, without a hold.
 
 use hs_core::platform::View;
+use kernel_core::scan::Entries;
 use x86_64::PhysAddr;
 use x86_64::structures::paging::PageTableFlags as Flags;
 
 use super::Other;
 use super::span::Epoch;
-use crate::mem::frames::{self, PhysFrame};
+use crate::mem::frames::{self, Batch, PhysFrame};
 use crate::mem::paging::{self, Root};
 
 /// In an entry of a child: the frame is the parent's.
@@ -34,6 +35,8 @@ pub(super) struct Snapshot {
     pub(super) dirty_ranges: Option<usize>,
     /// Frames set aside for it that are not used yet.
     reserved: usize,
+    /// Of these, some in hand: they are fetched several at a time.
+    in_hand: Batch,
     /// Memory ran dry: it holds nothing any more.
     pub(super) cancelled: bool,
 }
@@ -49,6 +52,7 @@ impl Snapshot {
             dirty_pages: 0,
             dirty_ranges: None,
             reserved,
+            in_hand: Batch::default(),
             cancelled: false,
         }
     }
@@ -61,19 +65,40 @@ impl Snapshot {
         own.then(|| PhysFrame::at(entry.addr().as_u64()))
     }
 
-    /// A frame out of what was set aside for this child.
-    pub(super) fn take_reserved(&mut self) -> Option<PhysFrame> {
-        if self.reserved == 0 {
-            return None;
+    /// A frame out of what was set aside for this child, or a free one.
+    pub(super) fn take_frame(&mut self) -> Option<PhysFrame> {
+        if let Some(frame) = self.in_hand.pop() {
+            return Some(frame);
         }
-        let frame = frames::allocate_reserved()?;
-        self.reserved -= 1;
-        Some(frame)
+        if self.reserved > 0 {
+            self.in_hand = frames::allocate_reserved(self.reserved);
+            self.reserved -= self.in_hand.len();
+        }
+        self.in_hand.pop().or_else(frames::allocate)
+    }
+
+    /// The entry of a frame of its own.
+    pub(super) fn entry_for(frame: PhysFrame) -> u64 {
+        frame.address() | (Flags::PRESENT | Flags::NO_EXECUTE).bits()
+    }
+
+    /// The child's page table for the span that begins at `start`.
+    pub(super) fn table(&mut self, start: usize) -> Result<&'static mut Entries, NoTable> {
+        let root = self.root;
+        // SAFETY: the state's lock is held by whoever can reach a snapshot.
+        if let Some(entries) = unsafe { root.entries(start) } {
+            return Ok(entries);
+        }
+        let mut source = || self.take_frame();
+        // SAFETY: as above.
+        unsafe { root.entry_or_create(start, &mut source) }.map_err(|_| NoTable)?;
+        // SAFETY: as above.
+        unsafe { root.entries(start) }.ok_or(NoTable)
     }
 
     fn map(&mut self, address: usize, frame: PhysFrame, flags: Flags) -> Result<(), NoTable> {
         let root = self.root;
-        let mut source = || self.take_reserved().or_else(frames::allocate);
+        let mut source = || self.take_frame();
         // SAFETY: as in `held`.
         let entry = unsafe { root.entry_or_create(address, &mut source) }.map_err(|_| NoTable)?;
         debug_assert!(entry.is_unused() || entry.flags().contains(BORROWED));
@@ -84,11 +109,9 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Gives the child a hold on `frame` as its page at `address`.
+    /// Gives the child `frame`, with a hold on it, as its page at `address`.
     pub(super) fn give(&mut self, address: usize, frame: PhysFrame) -> Result<(), NoTable> {
-        self.map(address, frame, Flags::empty())?;
-        frames::hold(frame);
-        Ok(())
+        self.map(address, frame, Flags::empty())
     }
 
     /// Lets the child look at the parent's `frame` as its page at `address`.
@@ -129,6 +152,9 @@ impl Snapshot {
                 }
             });
             self.root.free_window_tables();
+        }
+        while let Some(frame) = self.in_hand.pop() {
+            frames::release(frame);
         }
         frames::unreserve(core::mem::take(&mut self.reserved));
     }

@@ -155,14 +155,48 @@ pub fn allocate_zeroed() -> Option<PhysFrame> {
     Some(frame)
 }
 
-/// A frame out of the reserve that [`reserve`] set aside; the reserve shrinks by it.
-pub fn allocate_reserved() -> Option<PhysFrame> {
-    let mut frames = FRAMES.lock();
-    if frames.reserved == 0 {
-        return None;
+/// A few frames, each with one holder: fetched together, so that the lock is taken once.
+#[derive(Debug, Default)]
+pub struct Batch {
+    frames: [Option<PhysFrame>; Batch::LEN_MAX],
+    len: usize,
+}
+
+impl Batch {
+    /// Most frames in one.
+    pub const LEN_MAX: usize = 8;
+
+    /// How many are left.
+    pub fn len(&self) -> usize {
+        self.len
     }
-    frames.reserved -= 1;
-    frames.take()
+
+    /// Whether none is left.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// One of them.
+    pub fn pop(&mut self) -> Option<PhysFrame> {
+        self.len = self.len.checked_sub(1)?;
+        self.frames[self.len].take()
+    }
+}
+
+/// Up to `count` frames, but not more than a batch, out of the reserve that [`reserve`] set aside; the reserve shrinks by as
+/// many.
+pub fn allocate_reserved(count: usize) -> Batch {
+    let mut frames = FRAMES.lock();
+    let mut batch = Batch::default();
+    while batch.len < count.min(Batch::LEN_MAX) && frames.reserved > 0 {
+        let Some(frame) = frames.take() else {
+            break;
+        };
+        frames.reserved -= 1;
+        batch.frames[batch.len] = Some(frame);
+        batch.len += 1;
+    }
+    batch
 }
 
 /// Sets `count` more free frames aside; `false`, and nothing changed, if there are not so many.

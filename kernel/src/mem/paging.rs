@@ -80,6 +80,21 @@ impl Root {
         Some(unsafe { &mut *table.bytes().cast::<Entries>() })
     }
 
+    /// The flags that all entries above the page table have on the way to `address`; none if a table is missing.
+    pub fn upper_flags(self, address: usize) -> Flags {
+        let mut flags = Flags::all();
+        let mut table = self.0;
+        for level in (1..4).rev() {
+            let entry = table_entry(table, address, level);
+            flags &= entry.flags();
+            match below(entry) {
+                Some(next) => table = next,
+                None => return Flags::empty(),
+            }
+        }
+        flags
+    }
+
     /// The entry of `level` (1 maps a span, 3 is the PML4's) on the way to `address`, if the tables above it exist.
     ///
     /// # Safety
