@@ -36,7 +36,7 @@ use crate::registry::thread::Worker;
 use crate::sync::{Mutex, MutexGuard, machine};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"HotSpare");
-const LAYOUT_VERSION: u32 = 1;
+const LAYOUT_VERSION: u32 = 2;
 
 /// Most words that [`roots`](crate::roots) hold.
 pub const ROOTS_MAX: usize = 16;

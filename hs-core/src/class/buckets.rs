@@ -38,12 +38,9 @@ impl Bucket {
         if layout.align() > PAGE_LEN {
             return None;
         }
-        let len_bytes = layout
-            .size()
-            .max(layout.align())
-            .max(1 << SMALLEST_SHIFT)
-            .checked_next_power_of_two()?;
-        let index = len_bytes.trailing_zeros() - SMALLEST_SHIFT;
+        // One less than the block's length at least: its highest bit tells the power of two above it.
+        let most = (layout.size().max(layout.align()) - 1) | ((1 << SMALLEST_SHIFT) - 1);
+        let index = most.ilog2() + 1 - SMALLEST_SHIFT;
         ((index as usize) < BUCKETS).then_some(Self(index))
     }
 
@@ -78,15 +75,30 @@ pub(crate) struct Buckets {
     fresh_end: usize,
     /// Bit n: bucket n's free list is not empty.
     occupied: u64,
-    heads: [usize; BUCKETS],
+    lists: [List; BUCKETS],
+}
+
+/// A bucket's free list, and the count that goes with it: a malloc or free touches one line of the cache. (One count of all
+/// blocks and one of all bytes beside each other were a fifth of a free: compiled into a 16-byte load just behind two 8-byte
+/// stores, which no store buffer forwards.)
+#[derive(Debug)]
+#[repr(C)]
+struct List {
+    head: usize,
+    /// Blocks given out.
     blocks: usize,
-    block_bytes: usize,
 }
 
 impl Buckets {
     /// Blocks given out, and their length together.
     pub(super) fn in_use(&self) -> (usize, usize) {
-        (self.blocks, self.block_bytes)
+        let each = (0..).map(Bucket).zip(&self.lists);
+        each.fold((0, 0), |(blocks, block_bytes), (bucket, list)| {
+            (
+                blocks + list.blocks,
+                block_bytes + list.blocks * bucket.block_bytes(),
+            )
+        })
     }
 
     /// Bytes never given out, in one piece.
@@ -112,30 +124,38 @@ impl Buckets {
     }
 
     /// A block of `bucket`, or `None` if the class must grow first. The thesis's `hs_malloc`.
+    #[inline]
     pub(super) fn malloc(&mut self, words: &mut Words<'_>, bucket: Bucket) -> Option<usize> {
-        let block = self
-            .pop(words, bucket)
-            .or_else(|| self.take_fresh(words, bucket))
-            .or_else(|| self.split_larger(words, bucket))?;
-        self.blocks += 1;
-        self.block_bytes += bucket.block_bytes();
+        let block = match self.pop(words, bucket) {
+            Some(block) => block,
+            None => self.cut(words, bucket)?,
+        };
+        self.lists[bucket.0 as usize].blocks += 1;
         Some(block)
+    }
+
+    /// A new block, where none of `bucket` is free.
+    #[cold]
+    fn cut(&mut self, words: &mut Words<'_>, bucket: Bucket) -> Option<usize> {
+        self.take_fresh(words, bucket)
+            .or_else(|| self.split_larger(words, bucket))
     }
 
     /// Takes back a block of `bucket`. The thesis's `hs_free`.
     ///
     /// # Panics
     /// In debug builds, if it is free already.
+    #[inline]
     pub(super) fn free(&mut self, words: &mut Words<'_>, block: usize, bucket: Bucket) {
         self.push(words, block, bucket);
-        self.blocks -= 1;
-        self.block_bytes -= bucket.block_bytes();
+        self.lists[bucket.0 as usize].blocks -= 1;
     }
 
     /// Makes a block of `old` into one of the smaller bucket `new`, in place; the rest is free.
     pub(super) fn shrink(&mut self, words: &mut Words<'_>, block: usize, old: Bucket, new: Bucket) {
         self.scatter(words, block + new.block_bytes(), block + old.block_bytes());
-        self.block_bytes -= old.block_bytes() - new.block_bytes();
+        self.lists[old.0 as usize].blocks -= 1;
+        self.lists[new.0 as usize].blocks += 1;
     }
 
     fn take_fresh(&mut self, words: &mut Words<'_>, bucket: Bucket) -> Option<usize> {
@@ -169,7 +189,7 @@ impl Buckets {
     }
 
     fn pop(&mut self, words: &Words<'_>, bucket: Bucket) -> Option<usize> {
-        let head = &mut self.heads[bucket.0 as usize];
+        let head = &mut self.lists[bucket.0 as usize].head;
         let block = *head;
         if block == 0 {
             return None;
@@ -188,20 +208,21 @@ impl Buckets {
             // The mark alone may be what a client left there: only then is the list worth a walk.
             if words.load(mark) == MARK ^ block {
                 assert!(
-                    !self.lists(words, block, bucket),
+                    !self.is_listed(words, block, bucket),
                     "block {block:#x} was freed twice"
                 );
             }
             words.store(mark, MARK ^ block);
         }
-        words.store(block, self.heads[bucket.0 as usize]);
-        self.heads[bucket.0 as usize] = block;
+        let head = &mut self.lists[bucket.0 as usize].head;
+        words.store(block, *head);
+        *head = block;
         self.occupied |= 1 << bucket.0;
     }
 
     #[cfg(debug_assertions)]
-    fn lists(&self, words: &Words<'_>, block: usize, bucket: Bucket) -> bool {
-        let mut next = self.heads[bucket.0 as usize];
+    fn is_listed(&self, words: &Words<'_>, block: usize, bucket: Bucket) -> bool {
+        let mut next = self.lists[bucket.0 as usize].head;
         while next != 0 && next != block {
             next = words.load(next);
         }
