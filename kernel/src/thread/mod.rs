@@ -23,7 +23,7 @@ use crate::mem::paging::Root;
 use crate::mem::stacks::Stack;
 use crate::sync::IrqMutex;
 use crate::time;
-use scheduler::{Scheduler, State, Thread};
+use scheduler::{Due, Scheduler, State, Thread};
 
 pub use scheduler::{THREADS_MAX, ThreadId};
 
@@ -144,9 +144,8 @@ pub fn spawn(
     let added = {
         let mut scheduler = SCHEDULER.lock();
         let added = scheduler.add(thread);
-        if scheduler.switch_due() {
-            SWITCH_DUE.store(true, Ordering::Relaxed);
-        }
+        let due = scheduler.due(time::now());
+        act(&mut scheduler, due);
         added
     };
     added.map(|id| JoinHandle { id, ended }).map_err(|thread| {
@@ -206,9 +205,22 @@ pub fn wait(word: &AtomicU32, expected: u32, deadline: Option<Instant>) {
 /// Wakes up to `count` threads that wait on `word`. May be called by an interrupt handler.
 pub fn wake(word: &AtomicU32, count: usize) {
     let mut scheduler = SCHEDULER.lock();
-    if scheduler.wake(key(word), count) {
-        SWITCH_DUE.store(true, Ordering::Relaxed);
+    let due = scheduler.wake(key(word), count, time::now());
+    act(&mut scheduler, due);
+}
+
+/// Sees to it that what is due happens.
+fn act(scheduler: &mut Scheduler, due: Due) {
+    match due {
+        Due::Nothing => {}
+        Due::Switch => SWITCH_DUE.store(true, Ordering::Relaxed),
+        Due::Timer(at) => arm(scheduler, at, time::now()),
     }
+}
+
+fn arm(scheduler: &mut Scheduler, at: Instant, now: Instant) {
+    apic::arm_timer(at.since(now).as_micros().max(1) as u64);
+    scheduler.timer = Some(at);
 }
 
 fn key(word: &AtomicU32) -> usize {
@@ -225,9 +237,8 @@ pub fn lock_released() {
     let mut scheduler = SCHEDULER.lock();
     let current = scheduler.current_mut();
     current.locks_held = current.locks_held.saturating_sub(1);
-    if scheduler.switch_due() {
-        SWITCH_DUE.store(true, Ordering::Relaxed);
-    }
+    let due = scheduler.due(time::now());
+    act(&mut scheduler, due);
 }
 
 /// Moves the calling thread into another address space.
@@ -300,8 +311,6 @@ pub fn switch_if_needed(frame: &mut TrapFrame) {
     if let Some(next) = scheduler.next_timer()
         && scheduler.timer.is_none_or(|armed| next < armed)
     {
-        let delay_us = next.since(now).as_micros().max(1) as u64;
-        apic::arm_timer(delay_us);
-        scheduler.timer = Some(next);
+        arm(&mut scheduler, next, now);
     }
 }

@@ -17,7 +17,21 @@ pub const THREADS_MAX: usize = 64;
 /// How long a thread runs before another of the same priority does.
 const SLICE_US: u64 = 5_000;
 
+/// How long a thread runs on, at least, that was alone at its level when another became ready.
+const ALONE_US: u64 = 1_000;
+
 const LEVELS: usize = 3;
+
+/// What the scheduler has to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Due {
+    /// Nothing.
+    Nothing,
+    /// Somebody else is to run.
+    Switch,
+    /// The slice ends then, and no timer is armed for it.
+    Timer(Instant),
+}
 
 /// A thread, by its place in the table. Reused after its end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -206,15 +220,27 @@ impl Scheduler {
         self.slice_end = Instant::from_micros(0);
     }
 
-    /// Whether the scheduler has something to do: somebody ready is more urgent than who runs, or as urgent
-    /// and no timer will end the slice.
-    pub(super) fn switch_due(&mut self) -> bool {
+    /// What the scheduler has to do now.
+    pub(super) fn due(&mut self, now: Instant) -> Due {
         if self.current.is_none() {
-            return self.ready.iter().any(|queue| queue.len > 0);
+            return if self.ready.iter().any(|queue| queue.len > 0) {
+                Due::Switch
+            } else {
+                Due::Nothing
+            };
         }
         let level = self.current_mut().level();
-        self.more_urgent_ready(level)
-            || (self.ready[level].len > 0 && self.timer.is_none_or(|timer| timer > self.slice_end))
+        if self.more_urgent_ready(level) {
+            Due::Switch
+        } else if self.ready[level].len == 0 {
+            Due::Nothing
+        } else if now >= self.slice_end {
+            Due::Switch
+        } else if self.timer.is_none_or(|timer| timer > self.slice_end) {
+            Due::Timer(self.slice_end)
+        } else {
+            Due::Nothing
+        }
     }
 
     fn more_urgent_ready(&self, level: usize) -> bool {
@@ -234,8 +260,10 @@ impl Scheduler {
         }
     }
 
-    /// Wakes up to `count` threads that wait on `key`; whether a switch is due.
-    pub(super) fn wake(&mut self, key: usize, count: usize) -> bool {
+    /// Wakes up to `count` threads that wait on `key`.
+    pub(super) fn wake(&mut self, key: usize, count: usize, now: Instant) -> Due {
+        let level = self.current_mut().level();
+        let was_alone = self.ready[level].len == 0;
         let mut woken = 0;
         for index in 0..THREADS_MAX {
             if woken == count {
@@ -249,7 +277,16 @@ impl Scheduler {
                 woken += 1;
             }
         }
-        woken > 0 && self.switch_due()
+        if woken == 0 {
+            return Due::Nothing;
+        }
+        // Nobody waited for the slice to end. Its end is not a reason to stop in the middle of a cptfork now.
+        if was_alone && self.ready[level].len > 0 {
+            self.slice_end = self
+                .slice_end
+                .max(now + core::time::Duration::from_micros(ALONE_US));
+        }
+        self.due(now)
     }
 
     /// Wakes everyone whose deadline is there.
@@ -274,7 +311,7 @@ impl Scheduler {
             let runnable = current.state == State::Runnable;
             let more_urgent = self.more_urgent_ready(level);
             if runnable && !more_urgent && !(slice_over && self.ready[level].len > 0) {
-                // A lock prolongs the slice only until it is let go: `switch_due` sees then that the slice is over.
+                // A lock prolongs the slice only until it is let go: `due` sees then that the slice is over.
                 if slice_over && self.ready[own_level].len == 0 {
                     self.slice_end = now + core::time::Duration::from_micros(SLICE_US);
                 }
