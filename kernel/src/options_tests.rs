@@ -21,6 +21,7 @@ fn refusal(text: &str) -> String {
 fn an_empty_line_is_a_guest_alone() {
     let alone = Options {
         pair: None,
+        cptfork: Mode::Lazy,
         seed: None,
         log: LevelFilter::Info,
         application: vec![],
@@ -34,7 +35,7 @@ fn an_empty_line_is_a_guest_alone() {
 fn a_whole_line() {
     let line = std::format!(
         "{PAIR} hs.heartbeat-ms=5 hs.deadline-ms=15 hs.ncon=16 hs.checkpoint=copy \
-         hs.seed=18446744073709551615 hs.log=trace \
+         hs.cptfork=eager hs.seed=18446744073709551615 hs.log=trace \
          -- port=6379 -- x"
     );
     let options = parse(&line).unwrap();
@@ -61,6 +62,7 @@ fn a_whole_line() {
     assert_eq!(pair.deadline, Duration::from_millis(15));
     assert_eq!(pair.ncon, 16);
     assert_eq!(pair.checkpoint, Choice::Copy);
+    assert_eq!(options.cptfork, Mode::Eager);
     assert_eq!(options.seed, Some(u64::MAX));
     assert_eq!(options.log, LevelFilter::Trace);
     assert_eq!(options.application, ["port=6379", "--", "x"]);
@@ -85,6 +87,13 @@ fn each_way_of_checkpoints_can_be_forced() {
     ] {
         let options = parse(&std::format!("{PAIR} hs.checkpoint={word}")).unwrap();
         assert_eq!(options.pair.unwrap().checkpoint, choice);
+    }
+}
+
+#[test]
+fn each_way_of_freezing_has_its_word() {
+    for mode in Mode::ALL {
+        assert_eq!(parse(&std::format!("hs.cptfork={mode}")).unwrap().cptfork, mode);
     }
 }
 
@@ -133,6 +142,8 @@ fn what_is_malformed_is_refused_with_what_is_expected() {
         ("hs.ncon", "99999999999999999999"),
         ("hs.checkpoint", "lazy"),
         ("hs.checkpoint", ""),
+        ("hs.cptfork", "Lazy"),
+        ("hs.cptfork", "fork"),
         ("hs.seed", "-1"),
         ("hs.seed", "18446744073709551616"),
         ("hs.log", "loud"),
