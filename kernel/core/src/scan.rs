@@ -17,9 +17,12 @@ const DIRTY_SHIFT: u32 = 6;
 /// A page table, as the processor sees it.
 pub type Entries = [u64; SPAN_PAGES];
 
-/// How a table is scanned.
+/// How a table is scanned. Only [`candidates`] makes those that need more than every x86-64 has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Scan {
+pub struct Scan(Way);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Way {
     /// Entry by entry.
     Scalar,
     /// Four entries at a time.
@@ -28,16 +31,9 @@ pub enum Scan {
     Avx512,
 }
 
-/// What the processor and the system allow. Made by [`features`] alone, so that whoever holds one may use it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Features {
-    avx2: bool,
-    avx512: bool,
-}
-
-/// Asks the processor. `state_enabled` is the low half of XCR0, the register states that the system has switched on; 0
-/// if it has none.
-pub fn features(state_enabled: u32) -> Features {
+/// All ways that work here. `states_enabled` is the low half of XCR0, the register states that the system has switched
+/// on; 0 if it has none.
+pub fn candidates(states_enabled: u32) -> impl Iterator<Item = Scan> {
     const YMM: u32 = 0b110;
     const ZMM: u32 = 0b1110_0110;
     const LEAF7_AVX2: u32 = 1 << 5;
@@ -47,38 +43,32 @@ pub fn features(state_enabled: u32) -> Features {
     } else {
         0
     };
-    Features {
-        avx2: state_enabled & YMM == YMM && leaf7 & LEAF7_AVX2 != 0,
-        avx512: state_enabled & ZMM == ZMM && leaf7 & LEAF7_AVX512F != 0,
-    }
+    let has = |states: u32, feature: u32| states_enabled & states == states && leaf7 & feature != 0;
+    [
+        Some(Way::Scalar),
+        has(YMM, LEAF7_AVX2).then_some(Way::Avx2),
+        has(ZMM, LEAF7_AVX512F).then_some(Way::Avx512),
+    ]
+    .into_iter()
+    .flatten()
+    .map(Scan)
 }
 
-impl Features {
-    /// All ways that work here.
-    pub fn candidates(self) -> impl Iterator<Item = Scan> {
-        [
-            Some(Scan::Scalar),
-            self.avx2.then_some(Scan::Avx2),
-            self.avx512.then_some(Scan::Avx512),
-        ]
-        .into_iter()
-        .flatten()
-    }
-}
+impl Scan {
+    /// The one that works everywhere.
+    pub const SCALAR: Scan = Scan(Way::Scalar);
 
-/// The pages whose entries have the dirty bit.
-///
-/// # Safety
-/// `scan` is one of the [candidates](Features::candidates) here. The upper halves of the vector registers are lost: nobody
-/// who may be interrupted by this relies on them.
-#[inline]
-pub unsafe fn dirty(scan: Scan, entries: &Entries) -> PageSet {
-    match scan {
-        Scan::Scalar => scalar(entries),
-        // SAFETY: the caller's promise.
-        Scan::Avx2 => unsafe { avx2(entries) },
-        // SAFETY: the caller's promise.
-        Scan::Avx512 => unsafe { avx512(entries) },
+    /// The pages whose entries have the dirty bit. The upper halves of the vector registers are lost: whoever is
+    /// interrupted by this must not rely on them.
+    #[inline]
+    pub fn dirty(self, entries: &Entries) -> PageSet {
+        match self.0 {
+            Way::Scalar => scalar(entries),
+            // SAFETY: `candidates` has seen that processor and system have it.
+            Way::Avx2 => unsafe { avx2(entries) },
+            // SAFETY: as above.
+            Way::Avx512 => unsafe { avx512(entries) },
+        }
     }
 }
 
@@ -134,11 +124,11 @@ mod tests {
 
     use super::*;
 
-    /// What the host's system has switched on: it says so itself.
-    fn host() -> Features {
+    /// All ways of the host, whose system says itself what it has switched on.
+    fn of_the_host() -> impl Iterator<Item = Scan> {
         let ymm = std::arch::is_x86_feature_detected!("avx2");
         let zmm = std::arch::is_x86_feature_detected!("avx512f");
-        features(if zmm {
+        candidates(if zmm {
             0xe7
         } else if ymm {
             0x7
@@ -159,15 +149,14 @@ mod tests {
             }
             let mut model = PageSet::EMPTY;
             (0..SPAN_PAGES).filter(|page| entries[*page] & DIRTY != 0).for_each(|page| model.insert(page));
-            for scan in host().candidates() {
-                // SAFETY: a candidate of this host; a test's vector registers are saved by whoever interrupts it.
-                prop_assert_eq!(unsafe { dirty(scan, &entries) }, model, "{:?}", scan);
+            for scan in of_the_host() {
+                prop_assert_eq!(scan.dirty(&entries), model, "{:?}", scan);
             }
         }
     }
 
     #[test]
     fn without_the_system_there_are_no_vectors() {
-        assert_eq!(features(0).candidates().collect::<Vec<_>>(), [Scan::Scalar]);
+        assert_eq!(candidates(0).collect::<Vec<_>>(), [Scan::SCALAR]);
     }
 }

@@ -41,14 +41,12 @@ fn fastest_scan() -> Scan {
     let entries: Box<Entries> = Box::new(core::array::from_fn(
         |page| if page % 40 < 4 { scan::DIRTY } else { 0 },
     ));
-    let candidates = scan::features(fpu::enabled_states()).candidates();
-    let chosen = fastest(candidates, |candidate| {
+    let chosen = fastest(scan::candidates(fpu::enabled_states()), |candidate| {
         ticks_of(|| {
-            // SAFETY: a candidate here; interrupts are off, so nobody's registers are lost.
-            black_box(unsafe { scan::dirty(candidate, black_box(&entries)) });
+            black_box(candidate.dirty(black_box(&entries)));
         })
     });
-    chosen.unwrap_or(Scan::Scalar)
+    chosen.unwrap_or(Scan::SCALAR)
 }
 
 fn fastest_copy() -> Copy {

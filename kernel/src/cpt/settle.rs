@@ -102,8 +102,8 @@ impl State {
             entry.set_flags(entry.flags() - Flags::ACCESSED);
             // SAFETY: as above.
             if let Some(entries) = unsafe { kernel_root().entries(index.start()) } {
-                // SAFETY: chosen at boot among what works here; interrupts are off, and nobody else uses the vectors.
-                dirty |= unsafe { scan::dirty(way, entries) } & span.installed;
+                // Interrupts are off: nobody's vector registers are lost.
+                dirty |= way.dirty(entries) & span.installed;
             }
         }
         dirty

@@ -28,7 +28,7 @@ pub(super) struct State {
 
 pub(super) static STATE: IrqMutex<State> = IrqMutex::new(State {
     mode: Mode::Lazy,
-    scan: Scan::Scalar,
+    scan: Scan::SCALAR,
     copy: Copy::Moves,
     epoch: Epoch(0),
     ranges: Ranges::new(),
