@@ -1,7 +1,7 @@
 //! Taking checkpoints: the master's side.
 //!
 //! ```text
-//! caller   quiesce ─ allocation lock ─ collect threads, areas ─ cptfork ─ let go          (ASYNC: returns here)
+//! caller   quiesce ─ allocation lock ─ collect tables ─ cptfork ─ let go                 (ASYNC: returns here)
 //!          └──────────────────────── the pause ─────────────────────────┘
 //! child                                                          └ encode header, sections, pages ─ commit … end
 //! spare                                                              stage, verify … apply in order, acknowledge ┘

@@ -25,7 +25,7 @@ use crate::event::Status;
 use crate::format::{CheckpointId, DecodeError, Decoder, Header, Item, Kind, Limits};
 use crate::library;
 use crate::platform::{CheckpointMemory, MapError, PageRange};
-use crate::registry::thread::Worker;
+use crate::registry::Registered;
 use crate::role::Term;
 
 /// What an [`Image`] is told.
@@ -128,7 +128,7 @@ struct Stream {
     id: CheckpointId,
     decoder: Decoder,
     header: Option<Header>,
-    threads: Vec<Worker>,
+    registered: Registered,
     areas: Vec<PageRange>,
     pieces: Vec<Piece>,
     whole: bool,
@@ -147,7 +147,7 @@ pub struct Image {
     config: ImageConfig,
     term: Term,
     newest: Option<Newest>,
-    threads: Vec<Worker>,
+    registered: Registered,
     areas: Areas,
     streams: Vec<Stream>,
     status: Status,
@@ -161,7 +161,7 @@ impl Image {
             config,
             term: config.term,
             newest: None,
-            threads: Vec::new(),
+            registered: Registered::default(),
             areas: Areas::default(),
             streams: Vec::with_capacity(config.streams),
             status: Status::default(),
@@ -183,18 +183,18 @@ impl Image {
         let limits = Limits {
             window,
             threads: library::THREADS_MAX as u32,
+            descriptors: library::DESCRIPTORS_MAX as u32,
+            signals: library::SIGNALS_MAX as u32,
             areas: 2 * library::AREAS_MAX as u32,
             pages: window.pages() as u64,
         };
-        let (threads, areas, pieces) = (Vec::new(), Vec::new(), Vec::new());
-        let decoder = Decoder::new(limits);
         self.streams.push(Stream {
             id,
-            decoder,
+            decoder: Decoder::new(limits),
             header: None,
-            threads,
-            areas,
-            pieces,
+            registered: Registered::default(),
+            areas: Vec::new(),
+            pieces: Vec::new(),
             whole: false,
         });
         Ok(())
@@ -249,7 +249,9 @@ impl Image {
                     }
                     stream.header = Some(header);
                 }
-                Item::Threads(threads) => stream.threads = threads,
+                Item::Threads(workers) => stream.registered.workers = workers,
+                Item::Descriptors(descriptors) => stream.registered.descriptors = descriptors,
+                Item::Signals(signals) => stream.registered.signals = signals,
                 Item::Areas(areas) => stream.areas = areas,
                 Item::Zero(range) => {
                     stream
@@ -348,7 +350,7 @@ impl Image {
             term: header.term,
             id: header.id,
         });
-        self.threads = stream.threads;
+        self.registered = stream.registered;
         self.observe_term(header.term);
         self.status.acked += 1;
         match header.kind {
@@ -400,15 +402,15 @@ impl Image {
         }
     }
 
-    /// What a restore needs: the memory, what it holds, its areas and the workers.
+    /// What a restore needs: the memory, what it holds, its areas and what is registered.
     pub(crate) fn into_parts(
         self,
     ) -> (
         &'static dyn CheckpointMemory,
         Option<Newest>,
         Vec<PageRange>,
-        Vec<Worker>,
+        Registered,
     ) {
-        (self.memory, self.newest, self.areas.ranges(), self.threads)
+        (self.memory, self.newest, self.areas.ranges(), self.registered)
     }
 }

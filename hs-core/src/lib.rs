@@ -40,5 +40,6 @@ pub mod roots;
 pub mod sync;
 
 pub use library::{
-    AREAS_MAX, AdoptError, CLASSES_MAX, NotStarted, ROOTS_MAX, StartError, THREADS_MAX, adopt, start,
+    AREAS_MAX, AdoptError, CLASSES_MAX, DESCRIPTORS_MAX, NotStarted, ROOTS_MAX, SIGNALS_MAX, StartError,
+    THREADS_MAX, adopt, start,
 };

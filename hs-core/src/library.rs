@@ -5,11 +5,13 @@
 //! ├─ library area: fixed-size tables, integers only
 //! │    magic "HotSpare" │ layout version │ pages of this area │ pages of the window
 //! │    cursor: first address of the window that was never given out
-//! │    counts of classes, areas, threads │ which roots are set
+//! │    counts of classes, areas, threads │ which roots are set │ counts of signals, descriptors
 //! │    roots   [ROOTS_MAX]     a word each
 //! │    classes [CLASSES_MAX]   id, address of the class's header (its first area's start)
 //! │    areas   [AREAS_MAX]     start, pages, class; ascending
 //! │    threads [THREADS_MAX]   function, argument
+//! │    signals [SIGNALS_MAX]   number, mask, handler
+//! │    descriptors             a record each, of them [DESCRIPTORS_MAX]
 //! ├─ first area of some class: its header, then blocks
 //! ├─ areas of classes, in the order in which they were asked for, without gaps
 //! ├─ cursor
@@ -17,23 +19,28 @@
 //! ```
 //!
 //! Everything here changes seldom (a class is made or grows, a worker comes or goes), so that an incremental checkpoint
-//! has these pages seldom. What changes with each allocation lies in the class itself.
+//! has these pages seldom. Last are the descriptors, which an application may update more often. What changes with each
+//! allocation lies in the class itself.
 //!
 //! One lock guards all of it and all classes: the global allocation lock, outside checkpointable memory (a lock inside
 //! would be restored held). Whoever holds it knows all allocators quiescent.
 //!
 //! Deliberately absent: giving addresses out twice. The window is far larger than any memory.
 
-use alloc::vec;
+mod adopt;
+
 use alloc::vec::Vec;
 use core::fmt;
 use core::mem::size_of;
 
-use crate::class::{ClassError, ClassHeader, ClassId};
+pub use self::adopt::{AdoptError, adopt};
+use crate::class::{ClassError, ClassId};
 use crate::platform::{CheckpointMemory, Cptctl, CptctlError, MapError, PAGE_LEN, PageRange};
 use crate::raw::Window;
+use crate::registry::descriptor::{self, Descriptor};
+use crate::registry::signal::{SignalAction, SignalNumber};
 use crate::registry::thread::Worker;
-use crate::sync::{Mutex, MutexGuard, machine};
+use crate::sync::{Mutex, MutexGuard};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"HotSpare");
 const LAYOUT_VERSION: u32 = 2;
@@ -46,6 +53,10 @@ pub const CLASSES_MAX: usize = 64;
 pub const AREAS_MAX: usize = 512;
 /// Most registered workers.
 pub const THREADS_MAX: usize = 64;
+/// Most registered descriptors.
+pub const DESCRIPTORS_MAX: usize = 64;
+/// Most registered signals: each of them once.
+pub const SIGNALS_MAX: usize = SignalNumber::ALL.len();
 
 const LIBRARY_PAGES: usize = size_of::<LibraryArea>().div_ceil(PAGE_LEN);
 
@@ -71,6 +82,14 @@ pub(crate) struct ThreadEntry {
     pub(crate) argument: usize,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub(crate) struct SignalEntry {
+    pub(crate) number: u32,
+    pub(crate) mask: u32,
+    pub(crate) handler: usize,
+}
+
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct LibraryArea {
@@ -83,10 +102,14 @@ pub(crate) struct LibraryArea {
     area_count: u32,
     thread_count: u32,
     roots_set: u32,
+    signal_count: u32,
+    descriptor_count: u32,
     roots: [usize; ROOTS_MAX],
     classes: [ClassEntry; CLASSES_MAX],
     areas: [AreaEntry; AREAS_MAX],
     threads: [ThreadEntry; THREADS_MAX],
+    signals: [SignalEntry; SIGNALS_MAX],
+    descriptors: [descriptor::Record; DESCRIPTORS_MAX],
 }
 
 impl LibraryArea {
@@ -109,21 +132,59 @@ impl LibraryArea {
 
     /// `false` if the table is full.
     pub(crate) fn push_thread(&mut self, entry: ThreadEntry) -> bool {
-        let count = self.thread_count as usize;
-        if count == THREADS_MAX {
-            return false;
-        }
-        self.threads[count] = entry;
-        self.thread_count += 1;
-        true
+        push(&mut self.threads, &mut self.thread_count, entry)
     }
 
     /// The others keep their order: it is the order in which they are started again.
     pub(crate) fn remove_thread(&mut self, index: usize) {
-        let count = self.thread_count as usize;
-        self.threads.copy_within(index + 1..count, index);
-        self.thread_count -= 1;
+        remove(&mut self.threads, &mut self.thread_count, index);
     }
+
+    fn signals(&self) -> &[SignalEntry] {
+        &self.signals[..self.signal_count as usize]
+    }
+
+    /// `false` if the table is full.
+    pub(crate) fn push_signal(&mut self, entry: SignalEntry) -> bool {
+        push(&mut self.signals, &mut self.signal_count, entry)
+    }
+
+    pub(crate) fn remove_signal(&mut self, index: usize) {
+        remove(&mut self.signals, &mut self.signal_count, index);
+    }
+
+    fn descriptors(&self) -> &[descriptor::Record] {
+        &self.descriptors[..self.descriptor_count as usize]
+    }
+
+    /// `false` if the table is full.
+    pub(crate) fn push_descriptor(&mut self, record: descriptor::Record) -> bool {
+        push(&mut self.descriptors, &mut self.descriptor_count, record)
+    }
+
+    pub(crate) fn set_descriptor(&mut self, index: usize, record: descriptor::Record) {
+        self.descriptors[index] = record;
+    }
+
+    pub(crate) fn remove_descriptor(&mut self, index: usize) {
+        remove(&mut self.descriptors, &mut self.descriptor_count, index);
+    }
+}
+
+/// Appends to the `count` entries of `table`; `false` if it is full.
+fn push<T>(table: &mut [T], count: &mut u32, entry: T) -> bool {
+    let Some(place) = table.get_mut(*count as usize) else {
+        return false;
+    };
+    *place = entry;
+    *count += 1;
+    true
+}
+
+/// Removes one of the `count` entries of `table`; the others keep their order.
+fn remove<T: Copy>(table: &mut [T], count: &mut u32, index: usize) {
+    table.copy_within(index + 1..*count as usize, index);
+    *count -= 1;
 }
 
 /// The library was not started: [`start`] comes first.
@@ -157,55 +218,6 @@ impl fmt::Display for StartError {
             }
             StartError::Map(error) => write!(f, "cannot map the library's tables: {error}"),
             StartError::Install(error) => write!(f, "cannot install the library's tables: {error}"),
-        }
-    }
-}
-
-/// Why what lies in the window is not a library's state. Nothing was changed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum AdoptError {
-    /// The start of the window is not checkpointable memory.
-    NotMapped,
-    /// No library was started here.
-    BadMagic,
-    /// A library with another layout was.
-    WrongLayout {
-        /// Its version.
-        found: u32,
-    },
-    /// The window is another one.
-    WrongWindow,
-    /// The tables contradict themselves; which, and how.
-    Damaged(&'static str),
-    /// The tables and the installed ranges differ in this one.
-    AreasDiffer(PageRange),
-    /// A registered worker is not in this program's code.
-    NotCode {
-        /// Its address.
-        worker: usize,
-    },
-}
-
-impl fmt::Display for AdoptError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            AdoptError::NotMapped => f.write_str("the start of the window is not mapped and installed"),
-            AdoptError::BadMagic => f.write_str("the window does not begin with a library's tables"),
-            AdoptError::WrongLayout { found } => {
-                write!(
-                    f,
-                    "the library's tables have layout {found}, this build knows {LAYOUT_VERSION}"
-                )
-            }
-            AdoptError::WrongWindow => f.write_str("the library's tables are of another window"),
-            AdoptError::Damaged(what) => write!(f, "the library's tables are damaged: {what}"),
-            AdoptError::AreasDiffer(range) => write!(
-                f,
-                "the library's tables and the installed ranges differ in {range}"
-            ),
-            AdoptError::NotCode { worker } => {
-                write!(f, "registered worker {worker:#x} is not in this program's code")
-            }
         }
     }
 }
@@ -247,6 +259,18 @@ impl Library {
             function: thread.worker,
             argument: thread.argument,
         })
+    }
+
+    // Of what was registered here or taken up by `adopt`, every record is sound.
+
+    pub(crate) fn signals(&self) -> impl Iterator<Item = SignalAction> {
+        let entries = self.tables().signals().iter();
+        entries.filter_map(|entry| SignalAction::of_entry(*entry))
+    }
+
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = Descriptor> {
+        let records = self.tables().descriptors().iter();
+        records.filter_map(Descriptor::of_record)
     }
 
     pub(crate) fn tables_mut(&mut self) -> &mut LibraryArea {
@@ -343,95 +367,4 @@ pub fn start(memory: &'static dyn CheckpointMemory) -> Result<(), StartError> {
     tables.cursor = range.end();
     *library = Some(fresh);
     Ok(())
-}
-
-/// Takes up the library state that lies in `memory`'s window, after a restore.
-///
-/// # Errors
-/// See [`AdoptError`].
-pub fn adopt(memory: &'static dyn CheckpointMemory) -> Result<(), AdoptError> {
-    let window = memory.window();
-    let own = PageRange::new(window.start(), LIBRARY_PAGES).ok_or(AdoptError::NotMapped)?;
-    let mut ranges = Vec::new();
-    installed(memory, &mut ranges);
-    if !ranges.contains(&own) {
-        return Err(AdoptError::NotMapped);
-    }
-    let mut library = lock();
-    let found = Library {
-        memory,
-        window: Window::new(window),
-    };
-    check(&found, own, &ranges)?;
-    *library = Some(found);
-    Ok(())
-}
-
-/// Checks the tables against themselves and against the `installed` ranges, of which `own` is one.
-fn check(library: &Library, own: PageRange, installed: &[PageRange]) -> Result<(), AdoptError> {
-    let tables = library.tables();
-    if tables.magic != MAGIC {
-        return Err(AdoptError::BadMagic);
-    }
-    if tables.layout_version != LAYOUT_VERSION || tables.pages as usize != LIBRARY_PAGES {
-        return Err(AdoptError::WrongLayout {
-            found: tables.layout_version,
-        });
-    }
-    if tables.window_pages != library.window.range().pages() {
-        return Err(AdoptError::WrongWindow);
-    }
-    let counts = (
-        tables.class_count as usize,
-        tables.area_count as usize,
-        tables.thread_count as usize,
-    );
-    if counts.0 > CLASSES_MAX || counts.1 > AREAS_MAX || counts.2 > THREADS_MAX {
-        return Err(AdoptError::Damaged("a count is beyond its table"));
-    }
-    let mut next = own.end();
-    let mut known = vec![own];
-    for area in &tables.areas[..counts.1] {
-        let range = PageRange::new(area.start, area.pages as usize)
-            .filter(|range| range.start() == next && library.window.range().encloses(*range))
-            .ok_or(AdoptError::Damaged("an area is out of place"))?;
-        next = range.end();
-        known.push(range);
-    }
-    if tables.cursor != next {
-        return Err(AdoptError::Damaged("the cursor is not behind the last area"));
-    }
-    if let Some(range) = known.iter().find(|range| !installed.contains(range)) {
-        return Err(AdoptError::AreasDiffer(*range));
-    }
-    if let Some(range) = installed.iter().find(|range| !known.contains(range)) {
-        return Err(AdoptError::AreasDiffer(*range));
-    }
-    for class in tables.classes() {
-        let first = tables.areas[..counts.1]
-            .iter()
-            .find(|area| u64::from(area.class) == class.id);
-        if first.is_none_or(|area| area.start != class.header) {
-            return Err(AdoptError::Damaged(
-                "a class's header is not at the start of its first area",
-            ));
-        }
-        if !library
-            .window
-            .table::<ClassHeader>(class.header)
-            .is_of(ClassId(class.id as u32))
-        {
-            return Err(AdoptError::Damaged("a class's header is not one"));
-        }
-    }
-    match tables
-        .threads()
-        .iter()
-        .find(|thread| !machine().is_code(thread.worker))
-    {
-        Some(thread) => Err(AdoptError::NotCode {
-            worker: thread.worker,
-        }),
-        None => Ok(()),
-    }
 }

@@ -1,11 +1,14 @@
 //! Registries and roots, and what is not taken up.
 
 use alloc::vec::Vec;
+use core::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::class::{Class, ClassId};
 use crate::host::{HostMemory, Session};
-use crate::library::{AdoptError, LibraryArea, THREADS_MAX, adopt};
+use crate::library::{AdoptError, DESCRIPTORS_MAX, LibraryArea, SIGNALS_MAX, THREADS_MAX, adopt};
 use crate::platform::{CheckpointMemory, Cptctl, PAGE_LEN, PageRange};
+use crate::registry::descriptor::{self, Descriptor, DescriptorKind};
+use crate::registry::signal::{self, SignalMask, SignalNumber};
 use crate::registry::thread::{ThreadError, deregister, register, workers};
 use crate::roots::{self, RootId};
 
@@ -71,6 +74,14 @@ fn only_a_sound_state_is_taken_up() {
     let memory = session.memory();
     let class = Class::create(ClassId(5), 0).unwrap();
     register(first, 1).unwrap();
+    for name in [SignalNumber::Int, SignalNumber::Term] {
+        signal::register(name, |_| (), SignalMask::empty()).unwrap();
+    }
+    for number in 1..3 {
+        let local = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 80);
+        let kind = DescriptorKind::TcpListener { local };
+        descriptor::register(Descriptor { number, kind }).unwrap();
+    }
     assert_eq!(adopt(memory), Ok(()));
     let start = memory.window().start();
     let library_pages = size_of::<LibraryArea>().div_ceil(PAGE_LEN);
@@ -82,7 +93,14 @@ fn only_a_sound_state_is_taken_up() {
         Err(AdoptError::WrongLayout { found: 9 })
     );
     assert_eq!(adopt_with(memory, 16, &[9]), Err(AdoptError::WrongWindow));
-    for (offset, bytes) in [(24, &[1][..]), (32, &[255]), (36, &[255; 2]), (40, &[255])] {
+    for (offset, bytes) in [
+        (24, &[1][..]),
+        (32, &[255]),
+        (36, &[255; 2]),
+        (40, &[255]),
+        (48, &[255]),
+        (52, &[255]),
+    ] {
         let result = adopt_with(memory, offset, bytes);
         assert!(
             matches!(result, Err(AdoptError::Damaged(_))),
@@ -98,10 +116,28 @@ fn only_a_sound_state_is_taken_up() {
         adopt_with(memory, header + 8, &[6]),
         Err(AdoptError::Damaged(_))
     ));
-    // The worker's address: the first of the table at the end.
-    let threads = size_of::<LibraryArea>() - THREADS_MAX * 16;
+    // The tables at the end: workers, signals, descriptors.
+    let descriptors = size_of::<LibraryArea>() - DESCRIPTORS_MAX * descriptor::RECORD_LEN;
+    let signals = descriptors - SIGNALS_MAX * 16;
+    let threads = signals - THREADS_MAX * 16;
     let result = adopt_with(memory, threads, &[0; 8]);
     assert_eq!(result, Err(AdoptError::NotCode { worker: 0 }));
+    let result = adopt_with(memory, signals + 8, &[0; 8]);
+    assert_eq!(result, Err(AdoptError::HandlerNotCode { handler: 0 }));
+    // A signal that is none; one that is there twice; a mask of none; a kind of descriptor that is none; the same number.
+    for (offset, bytes) in [
+        (signals, &[9][..]),
+        (signals, &[SignalNumber::Term as u8]),
+        (signals + 4, &[1]),
+        (descriptors + 4, &[9]),
+        (descriptors, &[2]),
+    ] {
+        let result = adopt_with(memory, offset, bytes);
+        assert!(
+            matches!(result, Err(AdoptError::Damaged(_))),
+            "{offset}: {result:?}"
+        );
+    }
 
     let area = PageRange::new(start + header, 1).unwrap();
     memory.cptctl(Cptctl::Purge(&[area])).unwrap();

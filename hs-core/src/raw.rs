@@ -7,4 +7,4 @@ mod lock;
 mod memory;
 
 pub use lock::SleepingLock;
-pub(crate) use memory::{Window, Words, call_worker, expose, work};
+pub(crate) use memory::{Window, Words, call_handler, call_worker, expose, work};

@@ -7,7 +7,10 @@ use crate::format::CheckpointId;
 use crate::image::Image;
 use crate::library::{self, AdoptError};
 use crate::platform::{Cptctl, CptctlError};
-use crate::registry::thread::{self, Worker};
+use crate::registry::Registered;
+use crate::registry::descriptor::Descriptor;
+use crate::registry::signal::SignalAction;
+use crate::registry::thread::Worker;
 use crate::role::Term;
 
 /// Why an image cannot be taken up.
@@ -21,6 +24,10 @@ pub enum RestoreError {
     Adopt(AdoptError),
     /// The checkpoint's list of workers is not the one in its memory.
     WorkersDiffer,
+    /// The checkpoint's list of descriptors is not the one in its memory.
+    DescriptorsDiffer,
+    /// The checkpoint's list of signals is not the one in its memory.
+    SignalsDiffer,
 }
 
 impl fmt::Display for RestoreError {
@@ -31,6 +38,12 @@ impl fmt::Display for RestoreError {
             RestoreError::Adopt(error) => write!(f, "the image cannot be taken up: {error}"),
             RestoreError::WorkersDiffer => {
                 f.write_str("the checkpoint's list of workers is not the one in its memory")
+            }
+            RestoreError::DescriptorsDiffer => {
+                f.write_str("the checkpoint's list of descriptors is not the one in its memory")
+            }
+            RestoreError::SignalsDiffer => {
+                f.write_str("the checkpoint's list of signals is not the one in its memory")
             }
         }
     }
@@ -45,6 +58,10 @@ pub struct Restored {
     pub term: Term,
     /// The workers to start, in the order of their registration.
     pub workers: Vec<Worker>,
+    /// The descriptors to open again under their numbers, in the order of their registration. Nothing has opened them.
+    pub descriptors: Vec<Descriptor>,
+    /// The signals whose handlers are to be installed again, in the order of their registration. Nothing has installed them.
+    pub signals: Vec<SignalAction>,
 }
 
 /// Ends the image and takes up what the newest applied checkpoint left in the window: installs its areas, so that
@@ -60,13 +77,24 @@ pub fn restore(image: Image) -> Result<Restored, RestoreError> {
         .cptctl(Cptctl::Install(&areas))
         .map_err(RestoreError::Install)?;
     library::adopt(memory).map_err(RestoreError::Adopt)?;
-    let workers = thread::workers();
-    if workers != listed {
+    let mut found = Registered::default();
+    if let Some(library) = library::lock().as_ref() {
+        found.collect(library);
+    }
+    if found.workers != listed.workers {
         return Err(RestoreError::WorkersDiffer);
+    }
+    if found.descriptors != listed.descriptors {
+        return Err(RestoreError::DescriptorsDiffer);
+    }
+    if found.signals != listed.signals {
+        return Err(RestoreError::SignalsDiffer);
     }
     Ok(Restored {
         id: newest.id,
         term: newest.term,
-        workers,
+        workers: found.workers,
+        descriptors: found.descriptors,
+        signals: found.signals,
     })
 }

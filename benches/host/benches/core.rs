@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hs_core::class::{Class, ClassId};
-use hs_core::format::{BUFFER_BYTES, CheckpointId, Decoder, Encoder, Header, Kind, Limits};
+use hs_core::format::{BUFFER_BYTES, CheckpointId, Decoder, Encoder, Header, Kind, Limits, Tables};
 use hs_core::host::Session;
 use hs_core::platform::{PAGE_LEN, PageRange};
 use hs_core::role::Term;
@@ -43,6 +43,8 @@ fn header(areas: u32, pages: u64) -> Header {
         window_start: WINDOW as u64,
         window_pages: 1 << 20,
         threads: 0,
+        descriptors: 0,
+        signals: 0,
         areas,
         pages,
     }
@@ -55,7 +57,11 @@ fn encode(buffer: &mut [u8], contents: &[u8; PAGE_LEN], pages: usize, out: &mut 
         Ok::<(), Infallible>(())
     };
     let header = header(1, pages as u64);
-    let Ok(mut encoder) = Encoder::begin(buffer, &mut flush, &header, &[], &areas);
+    let tables = Tables {
+        areas: &areas,
+        ..Tables::default()
+    };
+    let Ok(mut encoder) = Encoder::begin(buffer, &mut flush, &header, &tables);
     for page in 0..pages {
         // Every other page, so that each is a run of its own.
         let Ok(()) = encoder.page(WINDOW + 2 * page * PAGE_LEN, |into| {
@@ -83,6 +89,8 @@ fn format(criterion: &mut Criterion) {
         let limits = Limits {
             window: PageRange::new(WINDOW, 1 << 20).expect("a valid range"),
             threads: 64,
+            descriptors: 64,
+            signals: 5,
             areas: 512,
             pages: 1 << 20,
         };

@@ -7,16 +7,16 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::{CheckpointId, Kind, Loss, PipeWriter, Shared};
-use crate::format::{BUFFER_BYTES, Encoder, Header};
+use crate::format::{BUFFER_BYTES, Encoder, Header, Tables};
 use crate::library::{self, Library};
 use crate::platform::{CheckpointMemory, Frozen, Outcome, PageRange};
-use crate::registry::thread::Worker;
+use crate::registry::Registered;
 use crate::sync::machine;
 
 /// What a child needs room for: made once for each of the `ncon`, and used again.
 pub(super) struct Workspace {
     buffer: Box<[u8]>,
-    threads: Vec<Worker>,
+    registered: Registered,
     areas: Vec<PageRange>,
     dirty: Vec<PageRange>,
 }
@@ -25,7 +25,7 @@ impl Workspace {
     pub(super) fn new() -> Self {
         Self {
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
-            threads: Vec::with_capacity(library::THREADS_MAX),
+            registered: Registered::with_room(),
             areas: Vec::new(),
             dirty: Vec::new(),
         }
@@ -33,8 +33,7 @@ impl Workspace {
 
     /// Takes down what the sections say, in the pause.
     pub(super) fn collect(&mut self, library: &Library, memory: &dyn CheckpointMemory) {
-        self.threads.clear();
-        self.threads.extend(library.workers());
+        self.registered.collect(library);
         library::installed(memory, &mut self.areas);
         let window = memory.window();
         self.areas.retain(|area| window.encloses(*area));
@@ -82,7 +81,7 @@ impl Task {
     fn send(&mut self, frozen: &dyn Frozen) -> Result<u64, Loss> {
         let Workspace {
             buffer,
-            threads,
+            registered,
             areas,
             dirty,
         } = &mut self.workspace;
@@ -97,6 +96,12 @@ impl Task {
             Kind::Full => &*areas,
             Kind::Incremental { .. } => &*dirty,
         };
+        let tables = Tables {
+            threads: &registered.workers,
+            descriptors: &registered.descriptors,
+            signals: &registered.signals,
+            areas,
+        };
         let header = Header {
             build_id: machine().build_id(),
             application: self.shared.config.application,
@@ -105,8 +110,10 @@ impl Task {
             kind: self.kind,
             window_start: window.start() as u64,
             window_pages: window.pages() as u64,
-            threads: threads.len() as u32,
-            areas: areas.len() as u32,
+            threads: tables.threads.len() as u32,
+            descriptors: tables.descriptors.len() as u32,
+            signals: tables.signals.len() as u32,
+            areas: tables.areas.len() as u32,
             pages: ranges.iter().map(|range| range.pages() as u64).sum(),
         };
         let mut writer: Box<dyn PipeWriter> = self.shared.pipe.open(self.id).map_err(Loss::Pipe)?;
@@ -117,7 +124,7 @@ impl Task {
             }
             writer.write(bytes).map_err(Loss::Pipe)
         };
-        let mut encoder = Encoder::begin(buffer, &mut flush, &header, threads, areas)?;
+        let mut encoder = Encoder::begin(buffer, &mut flush, &header, &tables)?;
         for address in ranges.iter().flat_map(|range| range.iter_pages()) {
             encoder.page(address, |page| {
                 frozen.take_page(address, page).map_err(Loss::Frozen)

@@ -2,6 +2,7 @@
 
 mod flights;
 mod pair;
+mod registered;
 mod ways;
 
 /// A generator whose seed is all there is to it: a failure replays from its message.

@@ -4,36 +4,14 @@ use alloc::vec::Vec;
 use crc32fast::Hasher;
 
 use super::DecodeError;
-use super::header::{FORMAT_VERSION, HEADER_LEN_MAX, Header, Kind, MAGIC, PREAMBLE_LEN};
-use super::section::{self, END_LEN, RECORD_LEN, RUN_LEN, SECTION_HEADER_LEN, u16_at, u32_at, u64_at};
+use super::header::{FORMAT_VERSION, HEADER_LEN_MAX, Header, MAGIC, PREAMBLE_LEN};
+use super::limits::Limits;
+use super::section::{self, END_LEN, RUN_LEN, SECTION_HEADER_LEN, TABLES, u16_at, u32_at, u64_at};
+use super::tables;
 use crate::platform::{PAGE_LEN, PageRange};
+use crate::registry::descriptor::Descriptor;
+use crate::registry::signal::SignalAction;
 use crate::registry::thread::Worker;
-
-/// What a decoder accepts at most.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limits {
-    /// The only window.
-    pub window: PageRange,
-    /// Registered workers.
-    pub threads: u32,
-    /// Memory areas.
-    pub areas: u32,
-    /// Pages of all areas together.
-    pub pages: u64,
-}
-
-impl Limits {
-    /// Room for sections that this version does not know.
-    const SKIPPED_BYTES: u64 = 1 << 20;
-
-    fn total_bytes(&self) -> u64 {
-        let page = (PAGE_LEN + RUN_LEN + SECTION_HEADER_LEN) as u64;
-        let records = (u64::from(self.threads) + u64::from(self.areas)) * RECORD_LEN as u64;
-        self.pages
-            .saturating_mul(page)
-            .saturating_add(records + HEADER_LEN_MAX as u64 + Self::SKIPPED_BYTES)
-    }
-}
 
 /// What a decoder found.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -42,6 +20,10 @@ pub enum Item<'a> {
     Header(Header),
     /// The registered workers.
     Threads(Vec<Worker>),
+    /// The registered descriptors, each of another number.
+    Descriptors(Vec<Descriptor>),
+    /// The registered signals, each once.
+    Signals(Vec<SignalAction>),
     /// The memory areas, ascending.
     Areas(Vec<PageRange>),
     /// These pages are zero.
@@ -69,10 +51,8 @@ enum State {
         len: usize,
     },
     Section,
-    Threads {
-        len: usize,
-    },
-    Areas {
+    /// In a table of so many bytes: the next of [`TABLES`].
+    Table {
         len: usize,
     },
     /// In a section of pages with so many bytes to go: at a run.
@@ -104,8 +84,9 @@ pub struct Decoder {
     crc: Hasher,
     consumed: u64,
     header: Option<Header>,
-    threads_seen: bool,
-    areas: Option<Vec<PageRange>>,
+    /// Of [`TABLES`], so many have come.
+    tables_seen: usize,
+    areas: Vec<PageRange>,
     /// The area of the newest page.
     area: usize,
     /// The first page that may come next.
@@ -123,8 +104,8 @@ impl Decoder {
             crc: Hasher::new(),
             consumed: 0,
             header: None,
-            threads_seen: false,
-            areas: None,
+            tables_seen: 0,
+            areas: Vec::new(),
             area: 0,
             next_page: 0,
             pages: 0,
@@ -227,7 +208,7 @@ impl Decoder {
     fn needed(&self) -> usize {
         match self.state {
             State::Preamble => PREAMBLE_LEN,
-            State::Header { len } | State::Threads { len } | State::Areas { len } => len,
+            State::Header { len } | State::Table { len } => len,
             State::Section => SECTION_HEADER_LEN,
             State::Run { .. } => RUN_LEN,
             State::End => END_LEN,
@@ -292,18 +273,11 @@ impl Decoder {
                 Ok(Some(Item::Header(header)))
             }
             State::Section => self.begin_section(bytes).map(|()| None),
-            State::Threads { .. } => {
-                let workers = bytes.chunks_exact(RECORD_LEN).map(section::thread_of);
-                let workers: Option<Vec<Worker>> = workers.collect();
-                self.threads_seen = true;
+            State::Table { .. } => {
+                let item = self.table(bytes)?;
+                self.tables_seen += 1;
                 self.state = State::Section;
-                Ok(Some(Item::Threads(workers.ok_or(DecodeError::BadThread)?)))
-            }
-            State::Areas { .. } => {
-                let areas = self.check_areas(bytes)?;
-                self.areas = Some(areas.clone());
-                self.state = State::Section;
-                Ok(Some(Item::Areas(areas)))
+                Ok(Some(item))
             }
             State::Run { left } => self.begin_run(bytes, left),
             State::End => {
@@ -337,19 +311,21 @@ impl Decoder {
             return Err(DecodeError::WrongWindow);
         }
         let counts = [
-            (
-                "workers",
-                u64::from(header.threads),
-                u64::from(self.limits.threads),
-            ),
-            (
-                "memory areas",
-                u64::from(header.areas),
-                u64::from(self.limits.areas),
-            ),
-            ("pages", header.pages, self.limits.pages),
-        ];
-        match counts.into_iter().find(|(_, count, limit)| count > limit) {
+            ("workers", section::THREADS),
+            ("descriptors", section::DESCRIPTORS),
+            ("signals", section::SIGNALS),
+            ("memory areas", section::AREAS),
+        ]
+        .map(|(what, kind)| {
+            let count = tables::count(&header, kind);
+            (what, u64::from(count), u64::from(self.limits.of(kind)))
+        });
+        let pages = ("pages", header.pages, self.limits.pages);
+        match counts
+            .into_iter()
+            .chain([pages])
+            .find(|(_, count, limit)| count > limit)
+        {
             Some((what, count, limit)) => Err(DecodeError::TooMany { what, count, limit }),
             None => Ok(header),
         }
@@ -361,29 +337,19 @@ impl Decoder {
             return Err(DecodeError::Reserved);
         }
         let header = self.header.as_ref().expect("the header comes before any section");
-        let records = |count: u32| u64::from(len_bytes) == u64::from(count) * RECORD_LEN as u64;
         let in_place = match kind {
-            section::THREADS => !self.threads_seen,
-            section::AREAS => self.threads_seen && self.areas.is_none(),
-            section::PAGES | section::END => self.areas.is_some(),
+            section::PAGES | section::END => self.tables_seen == TABLES.len(),
+            _ if TABLES.contains(&kind) => TABLES.get(self.tables_seen) == Some(&kind),
             _ => true,
         };
         if !in_place {
             return Err(DecodeError::SectionOrder(kind));
         }
         let (fits, next) = match kind {
-            section::THREADS => (
-                records(header.threads),
-                State::Threads {
-                    len: len_bytes as usize,
-                },
-            ),
-            section::AREAS => (
-                records(header.areas),
-                State::Areas {
-                    len: len_bytes as usize,
-                },
-            ),
+            _ if TABLES.contains(&kind) => {
+                let len = tables::count(header, kind) as usize * tables::record_len(kind);
+                (len_bytes as usize == len, State::Table { len })
+            }
             section::PAGES => (len_bytes as usize >= RUN_LEN, State::Run { left: len_bytes }),
             section::END => {
                 if self.pages != header.pages {
@@ -405,35 +371,18 @@ impl Decoder {
         Ok(())
     }
 
-    fn check_areas(&self, bytes: &[u8]) -> Result<Vec<PageRange>, DecodeError> {
-        let header = self.header.as_ref().expect("the header comes before any section");
-        let mut areas = Vec::new();
-        areas
-            .try_reserve_exact(bytes.len() / RECORD_LEN)
-            .map_err(|_| DecodeError::OutOfMemory)?;
-        let (mut end, mut pages) = (0, 0);
-        for (index, record) in bytes.chunks_exact(RECORD_LEN).enumerate() {
-            let area = section::area_of(self.limits.window, record)
-                .filter(|area| area.start() >= end)
-                .ok_or(DecodeError::BadArea(index as u32))?;
-            end = area.end();
-            pages += area.pages() as u64;
-            areas.push(area);
-        }
-        if pages > self.limits.pages {
-            return Err(DecodeError::TooMany {
-                what: "pages in areas",
-                count: pages,
-                limit: self.limits.pages,
-            });
-        }
-        if header.kind == Kind::Full && pages != header.pages {
-            return Err(DecodeError::NotFull {
-                areas: pages,
-                pages: header.pages,
-            });
-        }
-        Ok(areas)
+    /// The table that comes next, of these bytes.
+    fn table<'a>(&mut self, bytes: &[u8]) -> Result<Item<'a>, DecodeError> {
+        Ok(match TABLES[self.tables_seen] {
+            section::THREADS => Item::Threads(tables::threads_of(bytes)?),
+            section::DESCRIPTORS => Item::Descriptors(tables::descriptors_of(bytes)?),
+            section::SIGNALS => Item::Signals(tables::signals_of(bytes)?),
+            _ => {
+                let header = self.header.as_ref().expect("the header comes before any section");
+                self.areas = tables::areas_of(&self.limits, header, bytes)?;
+                Item::Areas(self.areas.clone())
+            }
+        })
     }
 
     fn begin_run<'a>(&mut self, bytes: &[u8], left: u32) -> Result<Option<Item<'a>>, DecodeError> {
@@ -491,9 +440,8 @@ impl Decoder {
 
     /// The end of the area that `page` is in, if it is in one. Pages come in ascending order.
     fn listed_until(&mut self, page: u64) -> Option<u64> {
-        let areas = self.areas.as_ref().expect("areas come before pages");
         loop {
-            let area = areas.get(self.area)?;
+            let area = self.areas.get(self.area)?;
             let first = ((area.start() - self.limits.window.start()) / PAGE_LEN) as u64;
             let end = first + area.pages() as u64;
             if page < end {

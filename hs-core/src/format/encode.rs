@@ -4,8 +4,8 @@ use crc32fast::Hasher;
 
 use super::header::{HEADER_LEN_MAX, Header, MAGIC, PREAMBLE_LEN};
 use super::section::{self, RUN_LEN, SECTION_HEADER_LEN};
+use super::tables::{self, Tables};
 use crate::platform::{PAGE_LEN, PageRange};
-use crate::registry::thread::Worker;
 
 /// Length of the buffer that an [`Encoder`] needs: 16 pages and what goes with them. A small increment is one write.
 pub const BUFFER_BYTES: usize = 17 * PAGE_LEN;
@@ -41,21 +41,20 @@ impl<'a, E> Encoder<'a, E> {
     /// What `flush` returns.
     ///
     /// # Panics
-    /// If the buffer is shorter than [`BUFFER_BYTES`], `header`'s counts are not those of `threads` and `areas`, or its
-    /// window is not `window`: errors of the caller.
+    /// If the buffer is shorter than [`BUFFER_BYTES`], or `header`'s counts are not those of `tables`: errors of the
+    /// caller.
     pub fn begin(
         buffer: &'a mut [u8],
         flush: &'a mut dyn FnMut(&[u8]) -> Result<(), E>,
         header: &Header,
-        threads: &[Worker],
-        areas: &[PageRange],
+        tables: &Tables<'_>,
     ) -> Result<Self, E> {
         assert!(
             buffer.len() >= BUFFER_BYTES,
             "an encoder's buffer has at least {BUFFER_BYTES} bytes"
         );
         assert!(
-            header.threads as usize == threads.len() && header.areas as usize == areas.len(),
+            tables.are_counted_by(header),
             "a header's counts are those of the sections"
         );
         let window = header.window().expect("a header is of a window");
@@ -75,18 +74,27 @@ impl<'a, E> Encoder<'a, E> {
         encoder.put(&super::FORMAT_VERSION.to_le_bytes())?;
         encoder.put(&(header_len as u16).to_le_bytes())?;
         encoder.len += header_len;
-        encoder.put(&section_header(
-            section::THREADS,
-            threads.len() * section::RECORD_LEN,
-        ))?;
-        for worker in threads {
-            encoder.put(&section::thread_record(*worker))?;
+        encoder.begin_table(section::THREADS, tables.threads.len())?;
+        for worker in tables.threads {
+            encoder.put(&tables::thread_record(*worker))?;
         }
-        encoder.put(&section_header(section::AREAS, areas.len() * section::RECORD_LEN))?;
-        for area in areas {
-            encoder.put(&section::area_record(window, *area))?;
+        encoder.begin_table(section::DESCRIPTORS, tables.descriptors.len())?;
+        for descriptor in tables.descriptors {
+            encoder.put(&descriptor.to_record())?;
+        }
+        encoder.begin_table(section::SIGNALS, tables.signals.len())?;
+        for action in tables.signals {
+            encoder.put(&tables::signal_record(*action))?;
+        }
+        encoder.begin_table(section::AREAS, tables.areas.len())?;
+        for area in tables.areas {
+            encoder.put(&tables::area_record(window, *area))?;
         }
         Ok(encoder)
+    }
+
+    fn begin_table(&mut self, kind: u8, count: usize) -> Result<(), E> {
+        self.put(&section_header(kind, count * tables::record_len(kind)))
     }
 
     /// Adds the page at `address`, which `fill` copies to where it is told. Pages come in ascending order.

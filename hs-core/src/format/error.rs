@@ -46,6 +46,10 @@ pub enum DecodeError {
     Reserved,
     /// A worker's address is none.
     BadThread,
+    /// A descriptor's record is none, or its number is an earlier one's. Its index.
+    BadDescriptor(u32),
+    /// A signal's record is none, or the signal is an earlier one's. Its index.
+    BadSignal(u32),
     /// A memory area is empty, outside the window, or overlaps or precedes the one before it. Its index.
     BadArea(u32),
     /// A full checkpoint does not have as many pages as its areas.
@@ -121,6 +125,8 @@ impl fmt::Display for DecodeError {
             }
             DecodeError::Reserved => f.write_str("bits are set that mean nothing"),
             DecodeError::BadThread => f.write_str("a worker's address is none"),
+            DecodeError::BadDescriptor(index) => write!(f, "descriptor {index} is none, or there twice"),
+            DecodeError::BadSignal(index) => write!(f, "signal {index} is none, or there twice"),
             DecodeError::BadArea(index) => write!(f, "memory area {index} is out of place"),
             DecodeError::NotFull { areas, pages } => {
                 write!(

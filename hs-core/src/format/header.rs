@@ -8,7 +8,7 @@ use crate::platform::PageRange;
 use crate::role::Term;
 
 /// Version of the format; a decoder takes no other.
-pub const FORMAT_VERSION: u16 = 1;
+pub const FORMAT_VERSION: u16 = 2;
 
 pub(super) const MAGIC: [u8; 4] = *b"HSCP";
 pub(super) const PREAMBLE_LEN: usize = 8;
@@ -61,6 +61,10 @@ pub struct Header {
     pub window_pages: u64,
     /// Registered workers that follow.
     pub threads: u32,
+    /// Registered descriptors that follow.
+    pub descriptors: u32,
+    /// Registered signals that follow.
+    pub signals: u32,
     /// Memory areas that follow.
     pub areas: u32,
     /// Pages that follow, zero pages among them.

@@ -5,13 +5,16 @@
 //! header     postcard: build, application, term, generation, increment, what it needs, window, counts
 //! sections   kind u8 │ flags u8 │ 0 u16 │ length u32 │ body …
 //!   threads    function u64, argument u64                                       each
+//!   descriptors  96 bytes, see the registry's module                          each
+//!   signals    number u32, mask u32, handler u64                                each
 //!   areas      first page u64, pages u64 (page numbers from the window's start) each, ascending
 //!   pages      runs: first page u32 │ pages u16 │ content u8 │ 0 u8, then the pages themselves if content is 1
 //!              content 0: all zero        as many such sections as it takes; pages ascending over all of them
 //!   end        length of everything u64 │ CRC-32 of everything before it u32
 //! ```
 //!
-//! Integers are little-endian. Threads and areas come once each, in this order, before the pages. A section of unknown
+//! Integers are little-endian. Threads, descriptors, signals and areas come once each,
+//! in this order, before the pages. A section of unknown
 //! kind is skipped if its flags have no [`REQUIRED`] bit. A stream has no length up front: zero pages are found only when
 //! the child looks at them, and it looks at each page once.
 //!
@@ -22,12 +25,16 @@ mod decode;
 mod encode;
 mod error;
 mod header;
+mod limits;
 mod section;
+mod tables;
 #[cfg(test)]
 mod tests;
 
-pub use decode::{Decoder, Item, Limits};
+pub use decode::{Decoder, Item};
 pub use encode::{BUFFER_BYTES, Encoder};
 pub use error::DecodeError;
 pub use header::{CheckpointId, FORMAT_VERSION, Header, Kind};
+pub use limits::Limits;
 pub use section::REQUIRED;
+pub use tables::Tables;

@@ -8,9 +8,13 @@ use core::convert::Infallible;
 use proptest::prelude::*;
 
 use super::header::{MAGIC, PREAMBLE_LEN};
-use super::section::{AREAS, END, END_LEN, PAGES, RAW, THREADS, ZERO};
+use super::section::{AREAS, DESCRIPTORS, END, END_LEN, PAGES, RAW, SIGNALS, THREADS, ZERO};
 use super::*;
+use crate::library::SignalEntry;
 use crate::platform::{PAGE_LEN, PageRange};
+use crate::registry::descriptor::tests::any_descriptor;
+use crate::registry::descriptor::{Descriptor, DescriptorKind, FileMode, FilePath};
+use crate::registry::signal::{SignalAction, SignalNumber};
 use crate::registry::thread::Worker;
 use crate::role::Term;
 
@@ -25,6 +29,8 @@ fn limits() -> Limits {
     Limits {
         window: window(),
         threads: 64,
+        descriptors: 64,
+        signals: 5,
         areas: 1024,
         pages: 1 << 18,
     }
@@ -37,8 +43,31 @@ type Pages = BTreeMap<usize, Vec<u8>>;
 struct Checkpoint {
     header: Header,
     threads: Vec<Worker>,
+    descriptors: Vec<Descriptor>,
+    signals: Vec<SignalAction>,
     areas: Vec<PageRange>,
     pages: Pages,
+}
+
+impl Checkpoint {
+    fn tables(&self) -> Tables<'_> {
+        Tables {
+            threads: &self.threads,
+            descriptors: &self.descriptors,
+            signals: &self.signals,
+            areas: &self.areas,
+        }
+    }
+
+    fn with(mut self, descriptors: Vec<Descriptor>, signals: Vec<SignalAction>) -> Self {
+        self.header.descriptors = descriptors.len() as u32;
+        self.header.signals = signals.len() as u32;
+        Self {
+            descriptors,
+            signals,
+            ..self
+        }
+    }
 }
 
 fn checkpoint(
@@ -66,6 +95,8 @@ fn checkpoint(
             window_start: START as u64,
             window_pages: WINDOW_PAGES as u64,
             threads: threads as u32,
+            descriptors: 0,
+            signals: 0,
             areas: areas.len() as u32,
             pages: pages.len() as u64,
         },
@@ -75,6 +106,8 @@ fn checkpoint(
                 argument: START + n,
             })
             .collect(),
+        descriptors: Vec::new(),
+        signals: Vec::new(),
         areas,
         pages: pages.iter().cloned().collect(),
     }
@@ -87,14 +120,8 @@ fn encode(checkpoint: &Checkpoint) -> Vec<u8> {
         Ok::<(), Infallible>(())
     };
     let mut buffer = vec![0xcc; BUFFER_BYTES];
-    let mut encoder = Encoder::begin(
-        &mut buffer,
-        &mut flush,
-        &checkpoint.header,
-        &checkpoint.threads,
-        &checkpoint.areas,
-    )
-    .unwrap();
+    let tables = checkpoint.tables();
+    let mut encoder = Encoder::begin(&mut buffer, &mut flush, &checkpoint.header, &tables).unwrap();
     for (number, contents) in &checkpoint.pages {
         encoder
             .page(START + number * PAGE_LEN, |page| {
@@ -111,7 +138,8 @@ fn encode(checkpoint: &Checkpoint) -> Vec<u8> {
 /// Decodes pieces of the lengths that `cut` gives.
 fn decode(bytes: &[u8], mut cut: impl FnMut() -> usize) -> Result<Checkpoint, DecodeError> {
     let mut decoder = Decoder::new(limits());
-    let (mut header, mut threads, mut areas, mut pages) = (None, Vec::new(), Vec::new(), Pages::new());
+    let (mut header, mut areas, mut pages) = (None, Vec::new(), Pages::new());
+    let (mut threads, mut descriptors, mut signals) = (Vec::new(), Vec::new(), Vec::new());
     let mut whole = false;
     let mut rest = bytes;
     loop {
@@ -122,6 +150,8 @@ fn decode(bytes: &[u8], mut cut: impl FnMut() -> usize) -> Result<Checkpoint, De
             match item {
                 Item::Header(found) => header = Some(found),
                 Item::Threads(found) => threads = found,
+                Item::Descriptors(found) => descriptors = found,
+                Item::Signals(found) => signals = found,
                 Item::Areas(found) => areas = found,
                 Item::Zero(range) => {
                     for address in range.iter_pages() {
@@ -149,6 +179,8 @@ fn decode(bytes: &[u8], mut cut: impl FnMut() -> usize) -> Result<Checkpoint, De
     Ok(Checkpoint {
         header: header.unwrap(),
         threads,
+        descriptors,
+        signals,
         areas,
         pages,
     })
@@ -168,7 +200,33 @@ fn page(byte: u8) -> Vec<u8> {
 /// A few hundred bytes, but for one raw page.
 fn small() -> Checkpoint {
     let pages = [(10, page(1)), (11, page(0)), (12, page(0)), (40, page(0))];
-    checkpoint(Kind::Incremental { base: 8 }, &[(10, 3), (40, 2)], &pages, 2)
+    checkpoint(Kind::Incremental { base: 8 }, &[(10, 3), (40, 2)], &pages, 2).with(
+        vec![file(3, 77)],
+        vec![
+            action(SignalNumber::Int, 0x1000),
+            action(SignalNumber::Usr2, 0x2000),
+        ],
+    )
+}
+
+fn file(number: u32, offset: u64) -> Descriptor {
+    Descriptor {
+        number,
+        kind: DescriptorKind::File {
+            path: FilePath::new("data/log.txt").unwrap(),
+            mode: FileMode::READ | FileMode::WRITE,
+            offset,
+        },
+    }
+}
+
+fn action(signal: SignalNumber, handler: usize) -> SignalAction {
+    let entry = SignalEntry {
+        number: signal as u32,
+        mask: SignalNumber::Term.mask().bits(),
+        handler,
+    };
+    SignalAction::of_entry(entry).unwrap()
 }
 
 prop_compose! {
@@ -177,6 +235,8 @@ prop_compose! {
         gaps in prop::collection::vec((0_usize..5, 1_usize..60), 1..8),
         picks in prop::collection::vec(any::<u8>(), 400),
         threads in 0_usize..5,
+        descriptors in prop::collection::vec(any_descriptor(), 0..10),
+        signals in prop::collection::vec(any::<usize>(), 0..6),
     ) -> Checkpoint {
         let (mut at, mut areas) = (0, Vec::new());
         for (gap, pages) in gaps {
@@ -187,7 +247,10 @@ prop_compose! {
         let chosen = numbers.zip(&picks).filter(|(_, pick)| full || **pick % 3 == 0);
         let pages: Vec<_> = chosen.map(|(number, pick)| (number, page(if pick & 8 == 0 { 0 } else { *pick }))).collect();
         let kind = if full { Kind::Full } else { Kind::Incremental { base: 3 } };
-        checkpoint(kind, &areas, &pages, threads)
+        let mut descriptors: Vec<Descriptor> = descriptors;
+        descriptors.iter_mut().enumerate().for_each(|(index, descriptor)| descriptor.number = 7 * index as u32);
+        let signals = SignalNumber::ALL.into_iter().zip(signals).map(|(signal, handler)| action(signal, handler));
+        checkpoint(kind, &areas, &pages, threads).with(descriptors, signals.collect())
     }
 }
 
@@ -305,14 +368,8 @@ fn zero_pages_cost_next_to_nothing_and_a_small_increment_is_one_piece() {
         Ok::<(), Infallible>(())
     };
     let mut buffer = vec![0; BUFFER_BYTES];
-    let mut encoder = Encoder::begin(
-        &mut buffer,
-        &mut flush,
-        &checkpoint.header,
-        &checkpoint.threads,
-        &checkpoint.areas,
-    )
-    .unwrap();
+    let tables = checkpoint.tables();
+    let mut encoder = Encoder::begin(&mut buffer, &mut flush, &checkpoint.header, &tables).unwrap();
     for number in checkpoint.pages.keys() {
         encoder
             .page(START + number * PAGE_LEN, |page| {
@@ -348,8 +405,15 @@ impl Forged {
         self
     }
 
+    /// So many workers, and nothing else that is registered.
     fn threads(self, count: usize) -> Self {
-        self.section(THREADS, REQUIRED, &vec![1; count * 16])
+        self.registered(count, &[], &[])
+    }
+
+    fn registered(self, threads: usize, descriptors: &[u8], signals: &[u8]) -> Self {
+        self.section(THREADS, REQUIRED, &vec![1; threads * 16])
+            .section(DESCRIPTORS, REQUIRED, descriptors)
+            .section(SIGNALS, REQUIRED, signals)
     }
 
     fn areas(self, areas: &[(u64, u64)]) -> Self {
@@ -387,10 +451,12 @@ impl Forged {
     }
 }
 
-/// Increment 4.9 with one worker, areas of pages 10 … 12 and 40 … 41, and so many pages.
+/// Increment 5.9 with one worker, areas of pages 10 … 12 and 40 … 41, and so many pages.
 fn header(pages: u64) -> Header {
     Header {
         threads: 1,
+        descriptors: 0,
+        signals: 0,
         pages,
         ..small().header
     }
@@ -655,21 +721,123 @@ fn each_fault_is_named() {
             },
         ),
         (
-            b"HSCP\x02\x00\x10\x00".to_vec(),
-            DecodeError::WrongVersion { found: 2 },
+            b"HSCP\x01\x00\x10\x00".to_vec(),
+            DecodeError::WrongVersion { found: 1 },
         ),
-        (b"HSCP\x01\x00\x00\x00".to_vec(), DecodeError::HeaderLength(0)),
+        (b"HSCP\x02\x00\x00\x00".to_vec(), DecodeError::HeaderLength(0)),
         (
-            b"HSCP\x01\x00\xff\xff".to_vec(),
+            b"HSCP\x02\x00\xff\xff".to_vec(),
             DecodeError::HeaderLength(u16::MAX),
         ),
-        (b"HSCP\x01\x00\x01\x00\x00".to_vec(), DecodeError::BadHeader),
+        (b"HSCP\x02\x00\x01\x00\x00".to_vec(), DecodeError::BadHeader),
         (b"ELF?\x01\x00\x01\x00".to_vec(), DecodeError::BadMagic),
     ];
     for (bytes, error) in cases {
         assert_eq!(decode_at_once(&bytes), Err(error), "{error}");
         assert_eq!(decode(&bytes, || 3), Err(error), "{error}, in pieces of three");
     }
+}
+
+/// A header of so many descriptors and signals, and sections of these bytes.
+fn registered(counts: (u32, u32), descriptors: &[u8], signals: &[u8]) -> Vec<u8> {
+    let header = Header {
+        descriptors: counts.0,
+        signals: counts.1,
+        ..header(0)
+    };
+    let forged = Forged::new(&header).registered(1, descriptors, signals);
+    forged.areas(&TWO_AREAS).end()
+}
+
+#[test]
+fn each_fault_of_what_is_registered_is_named() {
+    let record = file(3, 77).to_record();
+    let with = |at: usize, byte: u8| {
+        let mut record = record;
+        record[at] = byte;
+        record
+    };
+    let twice = [with(0, 3), record].concat();
+    let signal = |number: u32, mask: u32| [&number.to_le_bytes()[..], &mask.to_le_bytes(), &[0; 8]].concat();
+    let too_many = |what, count, limit| DecodeError::TooMany { what, count, limit };
+    let wrong_length = |kind, len_bytes| DecodeError::SectionLength { kind, len_bytes };
+    let cases = [
+        // Kind, mode, length and letters of the path, and what is to be zero.
+        (
+            registered((1, 0), &with(4, 0), &[]),
+            DecodeError::BadDescriptor(0),
+        ),
+        (
+            registered((1, 0), &with(4, 4), &[]),
+            DecodeError::BadDescriptor(0),
+        ),
+        (
+            registered((1, 0), &with(5, 8), &[]),
+            DecodeError::BadDescriptor(0),
+        ),
+        (
+            registered((1, 0), &with(6, 65), &[]),
+            DecodeError::BadDescriptor(0),
+        ),
+        (
+            registered((1, 0), &with(6, 5), &[]),
+            DecodeError::BadDescriptor(0),
+        ),
+        (
+            registered((1, 0), &with(32, b'd'), &[]),
+            DecodeError::BadDescriptor(0),
+        ),
+        (
+            registered((1, 0), &with(7, 1), &[]),
+            DecodeError::BadDescriptor(0),
+        ),
+        (
+            registered((1, 0), &with(16, 1), &[]),
+            DecodeError::BadDescriptor(0),
+        ),
+        (
+            registered((1, 0), &with(95, 1), &[]),
+            DecodeError::BadDescriptor(0),
+        ),
+        (registered((2, 0), &twice, &[]), DecodeError::BadDescriptor(1)),
+        (registered((2, 0), &record, &[]), wrong_length(DESCRIPTORS, 96)),
+        (registered((0, 0), &record, &[]), wrong_length(DESCRIPTORS, 96)),
+        (registered((65, 0), &[], &[]), too_many("descriptors", 65, 64)),
+        (registered((0, 1), &[], &signal(9, 0)), DecodeError::BadSignal(0)),
+        (registered((0, 1), &[], &signal(2, 1)), DecodeError::BadSignal(0)),
+        (
+            registered((0, 2), &[], &[signal(2, 0), signal(2, 4)].concat()),
+            DecodeError::BadSignal(1),
+        ),
+        (registered((0, 2), &[], &signal(2, 0)), wrong_length(SIGNALS, 16)),
+        (registered((0, 6), &[], &[]), too_many("signals", 6, 5)),
+        (
+            Forged::new(&header(0)).section(SIGNALS, REQUIRED, &[]).end(),
+            DecodeError::SectionOrder(SIGNALS),
+        ),
+        (
+            Forged::new(&header(0))
+                .threads(1)
+                .section(DESCRIPTORS, REQUIRED, &[])
+                .end(),
+            DecodeError::SectionOrder(DESCRIPTORS),
+        ),
+        (
+            Forged::new(&header(0))
+                .section(THREADS, REQUIRED, &[1; 16])
+                .areas(&TWO_AREAS)
+                .end(),
+            DecodeError::SectionOrder(AREAS),
+        ),
+    ];
+    for (bytes, error) in cases {
+        assert_eq!(decode_at_once(&bytes), Err(error), "{error}");
+        assert_eq!(decode(&bytes, || 3), Err(error), "{error}, in pieces of three");
+    }
+    let sound = registered((1, 1), &record, &signal(15, 4));
+    let decoded = decode_at_once(&sound).unwrap();
+    assert_eq!(decoded.descriptors, [file(3, 77)]);
+    assert_eq!(decoded.signals[0].signal(), SignalNumber::Term);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use core::convert::Infallible;
 use proptest::prelude::*;
 
 use super::*;
-use crate::format::{BUFFER_BYTES, Encoder};
+use crate::format::{BUFFER_BYTES, Encoder, Tables};
 use crate::host::{HostMemory, Session};
 use crate::platform::PAGE_LEN;
 
@@ -44,6 +44,8 @@ fn header(memory: &HostMemory, id: (u64, u64), kind: Kind) -> Header {
         window_start: memory.window().start() as u64,
         window_pages: WINDOW_PAGES as u64,
         threads: 0,
+        descriptors: 0,
+        signals: 0,
         areas: 0,
         pages: 0,
     }
@@ -67,7 +69,11 @@ fn encode(memory: &HostMemory, header: Header, sketch: &Sketch) -> Vec<u8> {
         Ok::<(), Infallible>(())
     };
     let mut buffer = vec![0; BUFFER_BYTES];
-    let mut encoder = Encoder::begin(&mut buffer, &mut flush, &header, &[], &areas).unwrap();
+    let tables = Tables {
+        areas: &areas,
+        ..Tables::default()
+    };
+    let mut encoder = Encoder::begin(&mut buffer, &mut flush, &header, &tables).unwrap();
     for (page, byte) in &sketch.pages {
         encoder
             .page(at(*page), |page| {

@@ -10,6 +10,7 @@ use allocator_api2::alloc::{AllocError, Allocator};
 
 use crate::class::Class;
 use crate::platform::PageRange;
+use crate::registry::signal::SignalNumber;
 
 /// A table of integers that lies in checkpointable memory.
 ///
@@ -187,6 +188,15 @@ pub(crate) fn call_worker(address: usize, argument: usize) {
     let worker: fn(usize) =
         unsafe { core::mem::transmute::<*const (), fn(usize)>(ptr::with_exposed_provenance(address)) };
     worker(argument);
+}
+
+/// Calls the function at `address`, which was a `fn(SignalNumber)` in this same build when it was registered, and lies in its
+/// code (the caller has checked).
+pub(crate) fn call_handler(address: usize, signal: SignalNumber) {
+    // SAFETY: as in `call_worker`.
+    let handler: fn(SignalNumber) =
+        unsafe { core::mem::transmute::<*const (), fn(SignalNumber)>(ptr::with_exposed_provenance(address)) };
+    handler(signal);
 }
 
 /// The address of a worker's state, given up to the registry.

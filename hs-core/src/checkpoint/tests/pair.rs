@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::thread;
 
@@ -15,6 +16,7 @@ use crate::class::{Class, ClassId};
 use crate::host::{HostMachine, HostMemory, Session};
 use crate::image::{Image, ImageConfig, ImageError, Progress};
 use crate::platform::PAGE_LEN;
+use crate::registry::descriptor::{self, Descriptor, DescriptorKind};
 use crate::registry::thread as workers;
 use crate::restore::{RestoreError, restore};
 use crate::roots::{self, RootId};
@@ -127,7 +129,7 @@ impl Drop for HeldWriter {
     }
 }
 
-fn config() -> ImageConfig {
+pub(super) fn config() -> ImageConfig {
     ImageConfig {
         build_id: HostMachine::BUILD_ID,
         application: APPLICATION,
@@ -193,6 +195,14 @@ struct Pair {
 
 fn worker(_: usize) {}
 
+fn listener(number: usize, port: usize) -> Descriptor {
+    let local = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port as u16);
+    Descriptor {
+        number: number as u32,
+        kind: DescriptorKind::TcpListener { local },
+    }
+}
+
 impl Pair {
     fn new(memory: &'static HostMemory, choice: Choice) -> Self {
         let classes = [1, 2].map(|id| Class::create(ClassId(id), 3 * PAGE_LEN).unwrap());
@@ -215,7 +225,7 @@ impl Pair {
     }
 
     fn work(&mut self, dice: &mut Dice) {
-        match dice.roll(8) {
+        match dice.roll(9) {
             0..3 => {
                 let mut value = ClassVec::new_in(self.classes[dice.roll(2)]);
                 value.resize(dice.roll(6000), dice.roll(256) as u8);
@@ -229,6 +239,14 @@ impl Pair {
                 self.registered += 1;
             }
             5 => roots::set(RootId::APPLICATION, dice.roll(1 << 20)).unwrap(),
+            6 => {
+                let descriptor = listener(dice.roll(5), dice.roll(100));
+                let _ = match dice.roll(3) {
+                    0 => descriptor::deregister(descriptor.number),
+                    1 => descriptor::update(descriptor),
+                    _ => descriptor::register(descriptor),
+                };
+            }
             _ if self.values.is_empty() => {}
             _ => {
                 let index = dice.roll(self.values.len());

@@ -1,0 +1,193 @@
+//! Taking up the library state that a restore left in the window.
+//!
+//! It came from another machine: nothing of it is believed before it was looked at.
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::{
+    AREAS_MAX, CLASSES_MAX, DESCRIPTORS_MAX, LAYOUT_VERSION, LIBRARY, LIBRARY_PAGES, Library, LibraryArea,
+    MAGIC, SIGNALS_MAX, THREADS_MAX, installed,
+};
+use crate::class::{ClassHeader, ClassId};
+use crate::platform::{CheckpointMemory, PageRange};
+use crate::raw::Window;
+use crate::registry::descriptor::{self, Descriptor};
+use crate::registry::signal::{self, SignalAction};
+use crate::sync::machine;
+
+/// Why what lies in the window is not a library's state. Nothing was changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AdoptError {
+    /// The start of the window is not checkpointable memory.
+    NotMapped,
+    /// No library was started here.
+    BadMagic,
+    /// A library with another layout was.
+    WrongLayout {
+        /// Its version.
+        found: u32,
+    },
+    /// The window is another one.
+    WrongWindow,
+    /// The tables contradict themselves; which, and how.
+    Damaged(&'static str),
+    /// The tables and the installed ranges differ in this one.
+    AreasDiffer(PageRange),
+    /// A registered worker is not in this program's code.
+    NotCode {
+        /// Its address.
+        worker: usize,
+    },
+    /// A registered signal's handler is not in this program's code.
+    HandlerNotCode {
+        /// Its address.
+        handler: usize,
+    },
+}
+
+impl fmt::Display for AdoptError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AdoptError::NotMapped => f.write_str("the start of the window is not mapped and installed"),
+            AdoptError::BadMagic => f.write_str("the window does not begin with a library's tables"),
+            AdoptError::WrongLayout { found } => {
+                write!(
+                    f,
+                    "the library's tables have layout {found}, this build knows {LAYOUT_VERSION}"
+                )
+            }
+            AdoptError::WrongWindow => f.write_str("the library's tables are of another window"),
+            AdoptError::Damaged(what) => write!(f, "the library's tables are damaged: {what}"),
+            AdoptError::AreasDiffer(range) => write!(
+                f,
+                "the library's tables and the installed ranges differ in {range}"
+            ),
+            AdoptError::NotCode { worker } => {
+                write!(f, "registered worker {worker:#x} is not in this program's code")
+            }
+            AdoptError::HandlerNotCode { handler } => {
+                write!(
+                    f,
+                    "the registered signal handler {handler:#x} is not in this program's code"
+                )
+            }
+        }
+    }
+}
+
+/// Takes up the library state that lies in `memory`'s window, after a restore.
+///
+/// # Errors
+/// See [`AdoptError`].
+pub fn adopt(memory: &'static dyn CheckpointMemory) -> Result<(), AdoptError> {
+    let window = memory.window();
+    let own = PageRange::new(window.start(), LIBRARY_PAGES).ok_or(AdoptError::NotMapped)?;
+    let mut ranges = Vec::new();
+    installed(memory, &mut ranges);
+    if !ranges.contains(&own) {
+        return Err(AdoptError::NotMapped);
+    }
+    let mut library = LIBRARY.lock();
+    let found = Library {
+        memory,
+        window: Window::new(window),
+    };
+    check(&found, own, &ranges)?;
+    *library = Some(found);
+    Ok(())
+}
+
+/// Checks the tables against themselves and against the `installed` ranges, of which `own` is one.
+fn check(library: &Library, own: PageRange, installed: &[PageRange]) -> Result<(), AdoptError> {
+    let tables = library.tables();
+    if tables.magic != MAGIC {
+        return Err(AdoptError::BadMagic);
+    }
+    if tables.layout_version != LAYOUT_VERSION || tables.pages as usize != LIBRARY_PAGES {
+        return Err(AdoptError::WrongLayout {
+            found: tables.layout_version,
+        });
+    }
+    if tables.window_pages != library.window.range().pages() {
+        return Err(AdoptError::WrongWindow);
+    }
+    let counts = (
+        tables.class_count as usize,
+        tables.area_count as usize,
+        tables.thread_count as usize,
+    );
+    let is_beyond = counts.0 > CLASSES_MAX
+        || counts.1 > AREAS_MAX
+        || counts.2 > THREADS_MAX
+        || tables.signal_count as usize > SIGNALS_MAX
+        || tables.descriptor_count as usize > DESCRIPTORS_MAX;
+    if is_beyond {
+        return Err(AdoptError::Damaged("a count is beyond its table"));
+    }
+    let mut next = own.end();
+    let mut known = vec![own];
+    for area in &tables.areas[..counts.1] {
+        let range = PageRange::new(area.start, area.pages as usize)
+            .filter(|range| range.start() == next && library.window.range().encloses(*range))
+            .ok_or(AdoptError::Damaged("an area is out of place"))?;
+        next = range.end();
+        known.push(range);
+    }
+    if tables.cursor != next {
+        return Err(AdoptError::Damaged("the cursor is not behind the last area"));
+    }
+    if let Some(range) = known.iter().find(|range| !installed.contains(range)) {
+        return Err(AdoptError::AreasDiffer(*range));
+    }
+    if let Some(range) = installed.iter().find(|range| !known.contains(range)) {
+        return Err(AdoptError::AreasDiffer(*range));
+    }
+    for class in tables.classes() {
+        let first = tables.areas[..counts.1]
+            .iter()
+            .find(|area| u64::from(area.class) == class.id);
+        if first.is_none_or(|area| area.start != class.header) {
+            return Err(AdoptError::Damaged(
+                "a class's header is not at the start of its first area",
+            ));
+        }
+        if !library
+            .window
+            .table::<ClassHeader>(class.header)
+            .is_of(ClassId(class.id as u32))
+        {
+            return Err(AdoptError::Damaged("a class's header is not one"));
+        }
+    }
+    check_registered(tables)
+}
+
+/// Checks the registries' tables, whose counts are sound.
+fn check_registered(tables: &LibraryArea) -> Result<(), AdoptError> {
+    let is_code = |address| machine().is_code(address);
+    if let Some(thread) = tables.threads().iter().find(|thread| !is_code(thread.worker)) {
+        return Err(AdoptError::NotCode {
+            worker: thread.worker,
+        });
+    }
+    let signals = tables.signals().iter();
+    let signals: Option<Vec<SignalAction>> = signals.map(|entry| SignalAction::of_entry(*entry)).collect();
+    let signals = signals
+        .filter(|signals| signal::repeated(signals).is_none())
+        .ok_or(AdoptError::Damaged("a signal's record is none, or there twice"))?;
+    if let Some(action) = signals.iter().find(|action| !is_code(action.handler)) {
+        return Err(AdoptError::HandlerNotCode {
+            handler: action.handler,
+        });
+    }
+    let descriptors = tables.descriptors().iter();
+    let descriptors: Option<Vec<Descriptor>> = descriptors.map(Descriptor::of_record).collect();
+    descriptors
+        .filter(|descriptors| descriptor::repeated(descriptors).is_none())
+        .ok_or(AdoptError::Damaged(
+            "a descriptor's record is none, or there twice",
+        ))?;
+    Ok(())
+}
