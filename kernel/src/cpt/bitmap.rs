@@ -21,5 +21,4 @@ pub(super) fn freeze_recorded(state: &mut State, slot: usize) {
             freeze(index, PageSet::EMPTY, dirty | (seen - span.installed));
         }
     }
-    super::flush_all();
 }

@@ -32,5 +32,4 @@ pub(super) fn freeze_all(state: &mut State, slot: usize) {
             freeze(index, PageSet::EMPTY, seen - span.installed);
         }
     }
-    super::flush_all();
 }

@@ -50,6 +50,9 @@ pub fn cptfork(view: View, other: Other, body: ChildBody, ended: EndedHook) -> R
         copy_dirty(&mut state, slot);
     }
     child::start(slot, body, ended);
+    // Rights were taken away and dirty bits cleared under translations that know nothing of it. Last, because whatever is
+    // touched after it has to be translated anew; nobody writes to the window before the lock is let go.
+    flush_all();
     Ok(())
 }
 
@@ -58,8 +61,6 @@ fn settle_all(state: &mut State) {
     for at in 0..state.spans.known().len() {
         state.settle(state.spans.known()[at], Settler::Copying);
     }
-    // The dirty bits were cleared under writable translations.
-    flush_all();
 }
 
 /// Copies what the child in `slot` has on its dirty list, as long as there are frames.

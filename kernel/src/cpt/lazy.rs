@@ -23,13 +23,12 @@ use crate::mem::paging::Root;
 /// What one entry of the third level maps.
 const THIRD_LEVEL_LEN: usize = 1 << 30;
 
-/// Takes the right to write to the window away, and drops the processor's translations.
+/// Takes the right to write to the window away. The caller drops the processor's translations.
 pub(super) fn protect() {
     // SAFETY: the state's lock is held.
     if let Some(top) = unsafe { kernel_root().upper_entry(WINDOW.start, 3) } {
         top.set_flags(top.flags() - Flags::WRITABLE);
     }
-    super::flush_all();
 }
 
 /// Whether nothing above the page table forbids writing to `address`.
