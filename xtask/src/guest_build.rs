@@ -17,7 +17,7 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 const FORBIDDEN: [&str; 2] = ["libc", "getrandom"];
 
 /// All guests there are.
-pub(crate) const GUESTS: [&str; 2] = ["kv", "ktest"];
+pub(crate) const GUESTS: [&str; 3] = ["kv", "ktest", "bench"];
 
 /// Which of the two images of an application.
 #[derive(Clone, Copy, PartialEq, Eq)]

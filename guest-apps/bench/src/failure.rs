@@ -1,0 +1,85 @@
+//! Why something could not be measured.
+
+use core::fmt;
+
+use hs_core::platform::{CptctlError, CptforkError, MapError, SpawnError};
+use kernel::cpt::ModeError;
+
+/// Why something could not be measured. Its figures are missing; what is told already stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Failure {
+    /// The guest has less memory than the measurement takes.
+    TooLittleMemory {
+        /// What it takes, copies counted in.
+        needed_mib: usize,
+        /// What is free.
+        free_mib: usize,
+    },
+    /// Memory could not be mapped.
+    Map(MapError),
+    /// Memory could not be made a checkpoint range.
+    Install(CptctlError),
+    /// The way of freezing could not be changed.
+    Mode(ModeError),
+    /// `cptfork` refused.
+    Cptfork(CptforkError),
+    /// The kernel cancelled so many checkpoints: what was measured is something else.
+    Cancelled(u64),
+    /// A thread could not be started.
+    Spawn(SpawnError),
+    /// A child did not come to its end.
+    ChildStuck,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::TooLittleMemory { needed_mib, free_mib } => write!(
+                f,
+                "it takes {needed_mib} MiB of free memory and there are {free_mib}: give the guest more (-m)"
+            ),
+            Failure::Map(error) => error.fmt(f),
+            Failure::Install(error) => error.fmt(f),
+            Failure::Mode(error) => error.fmt(f),
+            Failure::Cptfork(error) => error.fmt(f),
+            Failure::Cancelled(count) => {
+                write!(
+                    f,
+                    "memory ran dry and {count} checkpoints were cancelled: give the guest more (-m)"
+                )
+            }
+            Failure::Spawn(error) => error.fmt(f),
+            Failure::ChildStuck => f.write_str("a checkpoint child did not come to its end within 60 s"),
+        }
+    }
+}
+
+impl From<MapError> for Failure {
+    fn from(error: MapError) -> Self {
+        Failure::Map(error)
+    }
+}
+
+impl From<CptctlError> for Failure {
+    fn from(error: CptctlError) -> Self {
+        Failure::Install(error)
+    }
+}
+
+impl From<ModeError> for Failure {
+    fn from(error: ModeError) -> Self {
+        Failure::Mode(error)
+    }
+}
+
+impl From<CptforkError> for Failure {
+    fn from(error: CptforkError) -> Self {
+        Failure::Cptfork(error)
+    }
+}
+
+impl From<SpawnError> for Failure {
+    fn from(error: SpawnError) -> Self {
+        Failure::Spawn(error)
+    }
+}

@@ -1,0 +1,17 @@
+//! The plan of the benchmark program: what of it needs no guest, so that the host can test it.
+//!
+//! [`words`] reads what the program is to do, [`experiment`] names the experiments, [`pattern`] says which pages are modified
+//! between two checkpoints, [`statistics`] makes figures of samples. The guest's `main.rs` and its modules do the measuring.
+//!
+//! Deliberately absent: sizes and numbers of runs, which stand with the experiment that they belong to.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod experiment;
+pub mod pattern;
+pub mod statistics;
+pub mod words;

@@ -1,0 +1,91 @@
+//! The benchmark program of the guest: the thesis's test program with its knobs, and our side of every experiment.
+//!
+//! Its words ([`words`](bench_plan::words)) say what is measured; each measurement goes out as a
+//! [`Figure`](hs_core::figure::Figure). Two layers: `cptfork` alone, on memory that no library manages ([`raw`]), and the Hot
+//! Spare library, alone or as a node of a pair.
+//!
+//! An experiment that cannot be done here (there is too little memory, say) is refused by name, and the others go on.
+//!
+//! Deliberately absent: drawing and comparing. The host does that, with what its own programs measured in the same run.
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+mod failure;
+mod pipe;
+mod raw;
+
+use alloc::format;
+use alloc::string::{String, ToString};
+
+use bench_plan::experiment::Experiment;
+use bench_plan::words::Orders;
+use hs_core::event::Event;
+use hs_core::figure::Figure;
+use hs_core::platform::{Exit, Machine};
+use kernel::Guest;
+
+use failure::Failure;
+
+kernel::entry!(main);
+
+/// What an experiment is given.
+#[derive(Clone, Copy)]
+pub(crate) struct Context {
+    guest: &'static Guest,
+    /// With few runs.
+    quick: bool,
+}
+
+impl Context {
+    /// How often a measurement is repeated from its beginning.
+    fn runs(self) -> usize {
+        if self.quick { 3 } else { 5 }
+    }
+
+    /// Tells a figure.
+    fn tell(self, figure: Figure) {
+        self.guest.emit(&Event::Figure(figure));
+    }
+}
+
+fn main(guest: &'static Guest) -> ! {
+    let words = guest.options().application.iter().map(String::as_str);
+    let orders = Orders::parse(words).unwrap_or_else(|error| refuse_words(guest, &format!("{error}")));
+    match orders {
+        Orders::Experiments {
+            chosen,
+            quick,
+            pair: false,
+        } => run(Context { guest, quick }, &chosen),
+        _ => refuse_words(guest, "not yet"),
+    }
+}
+
+/// Runs the experiments of a guest alone, then ends it.
+fn run(context: Context, chosen: &[Experiment]) -> ! {
+    raw::run(context, chosen);
+    let why = format!("{} experiments are done", chosen.len());
+    context.guest.emit(&Event::Exit { why });
+    context.guest.exit(Exit::Success)
+}
+
+/// Says that something is not measured.
+fn refuse(guest: &Guest, what: &str, failure: &Failure) {
+    let why = failure.to_string();
+    log::error!("{what} is not measured: {why}");
+    guest.emit(&Event::Refused {
+        what: what.to_string(),
+        why,
+    });
+}
+
+fn refuse_words(guest: &Guest, why: &str) -> ! {
+    log::error!("{why}");
+    guest.emit(&Event::Refused {
+        what: "options".to_string(),
+        why: why.to_string(),
+    });
+    guest.exit(Exit::BadOptions)
+}

@@ -1,0 +1,106 @@
+use alloc::string::ToString;
+
+use hs_core::policy::Choice;
+
+use super::*;
+
+fn parse(line: &'static str) -> Result<Orders, WordError> {
+    Orders::parse(line.split_ascii_whitespace())
+}
+
+fn refusal(line: &'static str) -> String {
+    parse(line).expect_err(line).to_string()
+}
+
+#[test]
+fn without_words_everything_runs_that_can() {
+    let Ok(Orders::Experiments { chosen, quick, pair }) = parse("") else {
+        panic!("experiments")
+    };
+    assert!(!quick && !pair);
+    assert!(chosen.contains(&Experiment::Table31) && !chosen.contains(&Experiment::Fig63));
+    let Ok(Orders::Experiments { chosen, quick, pair }) = parse("quick pair") else {
+        panic!("experiments")
+    };
+    assert!(quick && pair);
+    assert_eq!(
+        chosen,
+        [Experiment::Fig63, Experiment::Fig64, Experiment::Replication]
+    );
+}
+
+#[test]
+fn experiments_are_chosen_by_name() {
+    assert_eq!(
+        parse("only=size-10pct,table3-1 quick only=policy"),
+        Ok(Orders::Experiments {
+            chosen: [Experiment::Policy, Experiment::Table31, Experiment::Size10].into(),
+            quick: true,
+            pair: false,
+        })
+    );
+    assert!(refusal("only=fig6-9").contains("fig6-9"));
+    assert!(refusal("only=fig6-3").contains("fig6-3 takes a pair"));
+    assert!(refusal("pair only=fig6-1").contains("fig6-1 runs in a guest alone"));
+}
+
+#[test]
+fn a_run_has_all_the_knobs() {
+    assert_eq!(
+        parse("run"),
+        Ok(Orders::Run {
+            knobs: Knobs::default(),
+            pair: false
+        })
+    );
+    let line = "run mem-kib=9216 regions=3 descriptors=0 threads=5 signals=0 dirty-pct=95 contiguity=25 interval-ms=10 \
+                checkpoints=7 sink=pipe mode=eager way=copy";
+    assert_eq!(
+        parse(line),
+        Ok(Orders::Run {
+            knobs: Knobs {
+                memory_kib: 9216,
+                regions: 3,
+                threads: 5,
+                dirty_percent: 95,
+                contiguity: 25,
+                interval_ms: 10,
+                checkpoints: 7,
+                sink: Sink::Pipe,
+                freeze: Some(Freeze::Eager),
+                way: Choice::Copy,
+            },
+            pair: false
+        })
+    );
+    assert!(parse("pair run sink=link").is_ok_and(|orders| orders.pair()));
+}
+
+#[test]
+fn what_is_not_right_is_refused_by_name() {
+    for (line, part) in [
+        ("fast", "\"fast\" is no word"),
+        ("run speed=3", "\"speed=3\" is no word"),
+        ("quick quick", "quick is given twice"),
+        ("run threads=1 threads=1", "threads is given twice"),
+        ("threads=1", "threads= is a knob of run"),
+        ("run quick", "quick chooses among experiments"),
+        ("run only=fig6-1", "only chooses among experiments"),
+        ("run mem-kib=6", "mem-kib=6: mem-kib takes"),
+        ("run mem-kib=+8", "mem-kib=+8: mem-kib takes"),
+        ("run mem-kib=", "mem-kib=: mem-kib takes"),
+        ("run dirty-pct=101", "dirty-pct=101"),
+        ("run contiguity=0", "contiguity=0"),
+        ("run regions=3 mem-kib=8", "regions=3: more than the 2 pages"),
+        ("run sink=disk", "sink=disk: sink takes null, pipe or link"),
+        ("run mode=slow", "mode=slow"),
+        ("run way=none", "way=none"),
+        ("run sink=link", "sink=link takes a pair"),
+        ("pair run sink=null", "sink=null: a pair's checkpoints"),
+        ("run descriptors=1", "descriptors: nothing of the kind"),
+        ("run signals=2", "signals: nothing of the kind"),
+    ] {
+        let said = refusal(line);
+        assert!(said.contains(part), "{line}: {said}");
+    }
+}
