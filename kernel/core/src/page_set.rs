@@ -22,6 +22,24 @@ impl PageSet {
         PageSet(words)
     }
 
+    /// Every `step`-th page from `first` on, where `step` divides 64.
+    ///
+    /// # Panics
+    /// If it does not, or `first` is not below it.
+    pub const fn every(step: usize, first: usize) -> PageSet {
+        assert!(
+            WORD_BITS.is_multiple_of(step) && first < step,
+            "the pattern is the same in each word"
+        );
+        let mut word = 0;
+        let mut bit = first;
+        while bit < WORD_BITS {
+            word |= 1 << bit;
+            bit += step;
+        }
+        PageSet([word; WORDS])
+    }
+
     /// Whether `page` is in the set.
     ///
     /// # Panics
@@ -212,6 +230,12 @@ mod tests {
             without.remove(page);
             prop_assert!(!without.contains(page));
             prop_assert_eq!(without.len(), a.len() - usize::from(a.contains(&page)));
+        }
+
+        #[test]
+        fn every_page_of_a_step_is_in_it(step in 0_u32..7, first in 0..64_usize, page in 0..SPAN_PAGES) {
+            let step = 1 << step;
+            prop_assert_eq!(PageSet::every(step, first % step).contains(page), page % step == first % step);
         }
 
         #[test]

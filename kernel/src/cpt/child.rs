@@ -4,8 +4,7 @@ use alloc::boxed::Box;
 use alloc::string::ToString;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use hs_core::platform::{ChildBody, EndedHook, FrozenError, Outcome, Priority, SpawnError};
-use spin::Once;
+use hs_core::platform::{FrozenError, Outcome, Priority, SpawnError};
 
 use super::settle::Settler;
 use super::view::{View, each_span};
@@ -14,8 +13,7 @@ use crate::arch::trap::TrapFrame;
 use crate::mem::frames;
 use crate::mem::kernel_root;
 use crate::mem::paging::Root;
-use crate::sync::IrqMutex;
-use crate::thread;
+use crate::thread::{self, ThreadId};
 
 /// As urgent as the application: what clients were told is safe only once the child is done, and an application that
 /// never rests would keep a less urgent one from it for ever.
@@ -26,71 +24,57 @@ const STACK_LEN: usize = 64 << 10;
 
 const RFLAGS_INTERRUPTS: u64 = 1 << 9;
 
-/// Set up by [`init`]: children in the pool.
-static POOL: AtomicU32 = AtomicU32::new(0);
-
-struct Slot {
-    /// Goes up by one with each child that is started in this slot, and with each that has ended.
-    turn: AtomicU32,
-    body: IrqMutex<Option<ChildBody>>,
-    ended: IrqMutex<Option<EndedHook>>,
-    /// Its address space, kept from child to child: all but the window is shared, and that is empty between them.
-    root: Once<Root>,
-    /// Why the last look of the child failed.
-    failed: IrqMutex<Option<FrozenError>>,
-    /// Where the child's stack begins, to go on from when the child is thrown out of its work.
-    stack_top: IrqMutex<u64>,
+/// A place in the pool: its thread, and the address space that it lends to one child after the other. All but the window
+/// is shared, and that is empty between them.
+#[derive(Clone, Copy)]
+pub(super) struct Seat {
+    thread: ThreadId,
+    root: Root,
 }
 
-static SLOTS: [Slot; CHILDREN_MAX] = [const {
-    Slot {
-        turn: AtomicU32::new(0),
-        body: IrqMutex::new(None),
-        ended: IrqMutex::new(None),
-        root: Once::new(),
-        failed: IrqMutex::new(None),
-        stack_top: IrqMutex::new(0),
-    }
-}; CHILDREN_MAX];
+/// What a pooled thread sleeps on: goes up by one with each child that is started in its slot, and with each that has ended.
+static TURNS: [AtomicU32; CHILDREN_MAX] = [const { AtomicU32::new(0) }; CHILDREN_MAX];
 
 /// Makes the pool of `ncon` children, each a parked thread.
 ///
 /// # Errors
 /// No room for so many threads.
 pub fn init(ncon: usize) -> Result<(), SpawnError> {
-    for (number, slot) in SLOTS.iter().enumerate().take(ncon) {
+    for slot in 0..ncon.min(CHILDREN_MAX) {
         let frame = frames::allocate().ok_or(SpawnError::OutOfMemory)?;
-        slot.root.call_once(|| kernel_root().share(frame));
-        let body = Box::new(move || serve(number));
-        let thread = thread::spawn("checkpoint", PRIORITY, STACK_LEN, body)?;
-        *slot.stack_top.lock() = thread::stack_top(thread.id());
-        POOL.fetch_add(1, Ordering::Relaxed);
+        let root = kernel_root().share(frame);
+        let thread = thread::spawn("checkpoint", PRIORITY, STACK_LEN, Box::new(move || serve(slot)))?;
+        STATE.lock().seats[slot] = Some(Seat {
+            thread: thread.id(),
+            root,
+        });
     }
     Ok(())
 }
 
 /// A slot of the pool whose last child has ended, and its address space.
 pub(super) fn free_slot(state: &State) -> Option<(usize, Root)> {
-    let slot = (0..POOL.load(Ordering::Relaxed) as usize).find(|&slot| {
-        state.children[slot].is_none() && SLOTS[slot].turn.load(Ordering::Relaxed).is_multiple_of(2)
-    })?;
-    Some((slot, *SLOTS[slot].root.get()?))
+    (0..CHILDREN_MAX).find_map(|slot| {
+        let seat = state.seats[slot]?;
+        let free = state.children[slot].is_none() && TURNS[slot].load(Ordering::Relaxed).is_multiple_of(2);
+        free.then_some((slot, seat.root))
+    })
 }
 
-/// Wakes the child of `slot`, whose snapshot is in place, to run `body`, and `ended` once it is gone.
-pub(super) fn start(slot: usize, body: ChildBody, ended: EndedHook) {
-    *SLOTS[slot].body.lock() = Some(body);
-    *SLOTS[slot].ended.lock() = Some(ended);
-    SLOTS[slot].turn.fetch_add(1, Ordering::SeqCst);
-    thread::wake(&SLOTS[slot].turn, 1);
+/// Wakes the child of `slot`, whose snapshot is in place.
+pub(super) fn start(state: &State, slot: usize) {
+    TURNS[slot].fetch_add(1, Ordering::SeqCst);
+    if let Some(seat) = state.seats[slot] {
+        thread::wake_one(seat.thread, &TURNS[slot]);
+    }
 }
 
 /// The life of a pooled thread.
 fn serve(slot: usize) {
     loop {
-        let turn = SLOTS[slot].turn.load(Ordering::SeqCst);
+        let turn = TURNS[slot].load(Ordering::SeqCst);
         if turn.is_multiple_of(2) {
-            thread::wait(&SLOTS[slot].turn, turn, None);
+            thread::wait(&TURNS[slot], turn, None);
             continue;
         }
         run_child(slot);
@@ -98,13 +82,14 @@ fn serve(slot: usize) {
 }
 
 fn run_child(slot: usize) {
-    let root = STATE.lock().children[slot]
-        .as_ref()
-        .expect("a started child has its snapshot")
-        .root;
-    // Dropped before the body is called: it may take long.
-    let body = SLOTS[slot].body.lock().take();
-    // SAFETY: the root shares the kernel's part; it is freed only by `end`, after we have left it.
+    let (root, body) = {
+        let mut state = STATE.lock();
+        let child = state.children[slot]
+            .as_mut()
+            .expect("a started child has its snapshot");
+        (child.root, child.body.take())
+    };
+    // SAFETY: the root shares the kernel's part, and lasts as long as the pool.
     unsafe { thread::enter_address_space(root) };
     let outcome = body.map_or(Outcome::Lost, |body| body(&View { slot }));
     end(slot, outcome);
@@ -113,8 +98,6 @@ fn run_child(slot: usize) {
 /// Leaves the child's address space, frees what only it held, retires or merges back its dirty bits, and says so.
 fn end(slot: usize, outcome: Outcome) {
     thread::leave_address_space();
-    // Taken before the slot is free: the next child brings its own.
-    let ended = SLOTS[slot].ended.lock().take();
     each_span(|state, index| {
         // What was modified before its cptfork must not come to the next child's list.
         state.settle(index, Settler::Walk);
@@ -126,13 +109,14 @@ fn end(slot: usize, outcome: Outcome) {
         state.unfreeze(index, view.wanted);
     });
     let mut state = STATE.lock();
-    if let Some(mut child) = state.children[slot].take() {
+    let mut child = state.children[slot].take();
+    if let Some(child) = &mut child {
         child.release();
         state.dirty_lately = child.dirty_pages;
     }
-    SLOTS[slot].turn.fetch_add(1, Ordering::SeqCst);
+    TURNS[slot].fetch_add(1, Ordering::SeqCst);
     drop(state);
-    if let Some(ended) = ended {
+    if let Some(ended) = child.and_then(|child| child.ended) {
         ended(outcome);
     }
 }
@@ -143,18 +127,25 @@ pub(super) fn access_failed(slot: usize, error: FrozenError, frame: &mut TrapFra
     if frame.rflags & RFLAGS_INTERRUPTS == 0 || thread::holds_lock() {
         return false;
     }
-    *SLOTS[slot].failed.lock() = Some(error);
+    let mut state = STATE.lock();
+    let (Some(seat), Some(child)) = (state.seats[slot], state.children[slot].as_mut()) else {
+        return false;
+    };
+    child.failed = Some(error);
+    drop(state);
     frame.rip = thrown_out as *const () as u64;
     frame.rdi = slot as u64;
-    frame.rsp = *SLOTS[slot].stack_top.lock() - 8;
+    frame.rsp = thread::stack_top(seat.thread) - 8;
     frame.rbp = 0;
     true
 }
 
 /// Where a child goes on that touched what it may not: its work is given up, the thread goes back to the pool.
 extern "C" fn thrown_out(slot: usize) -> ! {
-    let why = SLOTS[slot].failed.lock().take();
-    let why = why.map_or_else(|| "unknown".to_string(), |error| error.to_string());
+    let failed = STATE.lock().children[slot]
+        .as_mut()
+        .and_then(|child| child.failed.take());
+    let why = failed.map_or_else(|| "unknown".to_string(), |error| error.to_string());
     log::error!("a checkpoint child was stopped: {why}; its checkpoint is lost");
     end(slot, Outcome::Lost);
     serve(slot);

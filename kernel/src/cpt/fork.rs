@@ -39,7 +39,9 @@ pub fn cptfork(view: View, other: Other, body: ChildBody, ended: EndedHook) -> R
     let (slot, root) = child::free_slot(&state).ok_or(CptforkError::TooManyChildren)?;
     let reserved = reserve(&state, view).ok_or(CptforkError::OutOfFrames)?;
     state.epoch = Epoch(state.epoch.0 + 1);
-    state.children[slot] = Some(Snapshot::new(root, state.epoch, view, other, reserved));
+    let mut child = Snapshot::new(root, state.epoch, view, other, reserved);
+    (child.body, child.ended) = (Some(body), Some(ended));
+    state.children[slot] = Some(child);
     match (state.mode, view) {
         (Mode::Lazy, View::Copied) => settle_all(&mut state),
         (Mode::Lazy, View::Incremental | View::Whole) => lazy::protect(),
@@ -49,7 +51,7 @@ pub fn cptfork(view: View, other: Other, body: ChildBody, ended: EndedHook) -> R
     if view == View::Copied && state.mode != Mode::Lazy {
         copy_dirty(&mut state, slot);
     }
-    child::start(slot, body, ended);
+    child::start(&state, slot);
     // Rights were taken away and dirty bits cleared under translations that know nothing of it. Last, because whatever is
     // touched after it has to be translated anew; nobody writes to the window before the lock is let go.
     flush_all();
@@ -84,11 +86,8 @@ fn reserve(state: &State, view: View) -> Option<usize> {
             state.installed_pages.min(2 * state.dirty_lately + 4 * COPIES_MIN)
         }
     };
-    let tables = TABLES_MIN.max(state.spans.known().len().min(copies) + TABLES_MIN - 1);
-    let free = frames::available();
-    let count = (tables + copies).min(free - free / 4);
-    let enough = count >= TABLES_MIN + copies.min(COPIES_MIN);
-    (enough && frames::reserve(count)).then_some(count)
+    let tables = state.spans.known().len().min(copies) + TABLES_MIN;
+    frames::reserve_most(TABLES_MIN + copies.min(COPIES_MIN), tables + copies)
 }
 
 /// Drops all of the processor's translations of the window, by loading CR3 anew. Public because it is the floor of every

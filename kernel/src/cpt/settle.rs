@@ -36,8 +36,9 @@ const PRESENT: u64 = Flags::PRESENT.bits();
 const WRITABLE: u64 = Flags::WRITABLE.bits();
 const FRAME: u64 = 0x000f_ffff_ffff_f000;
 
-/// Hot pages are told anew every so many epochs: a page that was copied ahead cannot show that it would not have faulted.
-const HOT_EPOCHS: u64 = 32;
+/// A hot page is put to the test every so many epochs, each page in its turn: one that was copied ahead cannot show that it
+/// would not have faulted.
+const HOT_EPOCHS: usize = 32;
 
 /// Most pages that are copied while the application waits for its write.
 pub(super) const FAULT_COPIES_MAX: usize = 8;
@@ -139,10 +140,9 @@ impl State {
 
     /// Copies hot pages for those who want them, so that they need not be frozen.
     fn keep_hot(&mut self, index: SpanIndex, dirty: PageSet, settler: Settler) {
-        let afresh = self.epoch.0.is_multiple_of(HOT_EPOCHS);
+        let tested = PageSet::every(HOT_EPOCHS, self.epoch.0 as usize % HOT_EPOCHS);
         let span = self.spans.known_mut(index);
-        let before = if afresh { PageSet::EMPTY } else { span.hot };
-        span.hot = (before | core::mem::take(&mut span.faulted)) & dirty;
+        span.hot = ((span.hot - tested) | core::mem::take(&mut span.faulted)) & dirty;
         let candidates = if settler == Settler::Copying {
             dirty
         } else {

@@ -4,7 +4,7 @@
 //! pages that the parent wrote to since) and those that it borrows: a page that it looked at through its own address
 //! space and that the parent has not written to yet is the parent's frame, without a hold.
 
-use hs_core::platform::View;
+use hs_core::platform::{ChildBody, EndedHook, FrozenError, View};
 use kernel_core::scan::Entries;
 use x86_64::PhysAddr;
 use x86_64::structures::paging::PageTableFlags as Flags;
@@ -22,6 +22,12 @@ pub(super) struct NoTable;
 
 /// A live child.
 pub(super) struct Snapshot {
+    /// What it runs, until it does.
+    pub(super) body: Option<ChildBody>,
+    /// Told when it is gone.
+    pub(super) ended: Option<EndedHook>,
+    /// Why its last look through its own address space could not be granted.
+    pub(super) failed: Option<FrozenError>,
     /// Its address space.
     pub(super) root: Root,
     /// Of its `cptfork`.
@@ -42,9 +48,12 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    /// A child in `root` that holds nothing yet. `reserved` frames were set aside for it.
+    /// A child in `root` that holds nothing yet and has nothing to do. `reserved` frames were set aside for it.
     pub(super) fn new(root: Root, epoch: Epoch, view: View, other: Other, reserved: usize) -> Self {
         Snapshot {
+            body: None,
+            ended: None,
+            failed: None,
             root,
             epoch,
             view,

@@ -3,6 +3,7 @@
 use kernel_core::copy::Copy;
 use kernel_core::scan::Scan;
 
+use super::child::Seat;
 use super::ranges::Ranges;
 use super::snapshot::Snapshot;
 use super::span::{Epoch, Spans};
@@ -20,6 +21,9 @@ pub(super) struct State {
     /// Pages of all installed ranges.
     pub(super) installed_pages: usize,
     pub(super) spans: Spans,
+    /// The pool.
+    pub(super) seats: [Option<Seat>; CHILDREN_MAX],
+    /// Who is at work in it.
     pub(super) children: [Option<Snapshot>; CHILDREN_MAX],
     /// Dirty pages that the newest child to end had.
     pub(super) dirty_lately: usize,
@@ -34,6 +38,7 @@ pub(super) static STATE: IrqMutex<State> = IrqMutex::new(State {
     ranges: Ranges::new(),
     installed_pages: 0,
     spans: Spans::new(),
+    seats: [None; CHILDREN_MAX],
     children: [const { None }; CHILDREN_MAX],
     dirty_lately: 0,
     counters: Counters::ZERO,

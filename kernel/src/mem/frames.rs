@@ -199,14 +199,17 @@ pub fn allocate_reserved(count: usize) -> Batch {
     batch
 }
 
-/// Sets `count` more free frames aside; `false`, and nothing changed, if there are not so many.
-pub fn reserve(count: usize) -> bool {
+/// Sets up to `most` more free frames aside, but not more than three quarters of what is free; at least `least`, or none.
+/// Returns how many.
+pub fn reserve_most(least: usize, most: usize) -> Option<usize> {
     let mut frames = FRAMES.lock();
-    let enough = frames.free_count >= frames.reserved + count;
-    if enough {
-        frames.reserved += count;
+    let free = frames.free_count - frames.reserved;
+    let count = most.min(free - free / 4);
+    if count < least {
+        return None;
     }
-    enough
+    frames.reserved += count;
+    Some(count)
 }
 
 /// Gives back what is left of a reservation.

@@ -209,6 +209,13 @@ pub fn wake(word: &AtomicU32, count: usize) {
     act(&mut scheduler, due);
 }
 
+/// Wakes `thread` if it waits on `word`: for those who know whom they wake, and wake in haste.
+pub fn wake_one(thread: ThreadId, word: &AtomicU32) {
+    let mut scheduler = SCHEDULER.lock();
+    let due = scheduler.wake_one(thread, key(word), time::now());
+    act(&mut scheduler, due);
+}
+
 /// Sees to it that what is due happens.
 fn act(scheduler: &mut Scheduler, due: Due) {
     match due {

@@ -262,18 +262,34 @@ impl Scheduler {
 
     /// Wakes up to `count` threads that wait on `key`.
     pub(super) fn wake(&mut self, key: usize, count: usize, now: Instant) -> Due {
+        let all = (0..THREADS_MAX as u8).map(ThreadId);
+        self.wake_among(all, key, count, now)
+    }
+
+    /// Wakes `thread` if it waits on `key`.
+    pub(super) fn wake_one(&mut self, thread: ThreadId, key: usize, now: Instant) -> Due {
+        self.wake_among(core::iter::once(thread), key, 1, now)
+    }
+
+    fn wake_among(
+        &mut self,
+        threads: impl Iterator<Item = ThreadId>,
+        key: usize,
+        count: usize,
+        now: Instant,
+    ) -> Due {
         let level = self.current_mut().level();
         let was_alone = self.ready[level].len == 0;
         let mut woken = 0;
-        for index in 0..THREADS_MAX {
+        for ThreadId(index) in threads {
             if woken == count {
                 break;
             }
-            let waits = self.threads[index].as_ref().is_some_and(
+            let waits = self.threads[usize::from(index)].as_ref().is_some_and(
                 |thread| matches!(thread.state, State::Waiting { key: other, .. } if other == key),
             );
             if waits {
-                self.make_ready(index);
+                self.make_ready(usize::from(index));
                 woken += 1;
             }
         }
@@ -364,13 +380,9 @@ impl Scheduler {
                 State::Runnable | State::Dead => None,
             })
             .min();
-        let slice = match self.current {
-            Some(_) => {
-                let level = self.current_mut().level();
-                (self.ready[level].len > 0).then_some(self.slice_end)
-            }
-            None => None,
-        };
+        // Armed although nobody may wait for the slice's end yet: whoever is woken in its course, above all in the
+        // pause of a cptfork, finds the timer set.
+        let slice = self.current.map(|_| self.slice_end);
         match (deadline, slice) {
             (Some(deadline), Some(slice)) => Some(deadline.min(slice)),
             (deadline, slice) => deadline.or(slice),
