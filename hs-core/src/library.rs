@@ -231,6 +231,7 @@ pub(crate) struct Library {
 static LIBRARY: Mutex<Option<Library>> = Mutex::new(None);
 
 /// Takes the allocation lock: all class allocators and registries are quiescent while it is held.
+#[inline]
 pub(crate) fn lock() -> MutexGuard<'static, Option<Library>> {
     LIBRARY.lock()
 }

@@ -185,26 +185,40 @@ impl Class {
         })
     }
 
+    #[inline]
     fn with<R>(&self, with: impl FnOnce(&mut Library) -> R) -> R {
-        library::with(with).expect("there is a class, so the library was started")
+        let mut library = library::lock();
+        with(
+            library
+                .as_mut()
+                .expect("there is a class, so the library was started"),
+        )
     }
 
     /// A block for `layout`, which is not empty, and its length; `None` if memory has run out.
+    #[inline]
     pub(crate) fn malloc(self, layout: Layout) -> Option<(usize, usize)> {
         let bucket = Bucket::of(layout)?;
         self.with(|library| {
             let (header, mut words) = library.window_mut().table_mut::<ClassHeader>(self.header);
             debug_assert!(header.magic == MAGIC, "a class handle outlived its library state");
-            let block = header.buckets.malloc(&mut words, bucket).or_else(|| {
-                self.grow(library, bucket).ok()?;
-                let (header, mut words) = library.window_mut().table_mut::<ClassHeader>(self.header);
-                header.buckets.malloc(&mut words, bucket)
-            })?;
-            Some((block, bucket.block_bytes()))
+            header
+                .buckets
+                .malloc(&mut words, bucket)
+                .or_else(|| self.malloc_grown(library, bucket))
         })
+        .map(|block| (block, bucket.block_bytes()))
+    }
+
+    #[cold]
+    fn malloc_grown(self, library: &mut Library, bucket: Bucket) -> Option<usize> {
+        self.grow(library, bucket).ok()?;
+        let (header, mut words) = library.window_mut().table_mut::<ClassHeader>(self.header);
+        header.buckets.malloc(&mut words, bucket)
     }
 
     /// Takes a block back.
+    #[inline]
     pub(crate) fn free(self, block: usize, layout: Layout) {
         let bucket = Bucket::of(layout).expect("a block was given out for this layout");
         self.with(|library| {

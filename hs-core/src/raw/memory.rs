@@ -41,14 +41,12 @@ impl Window {
     }
 
     fn check<T>(&self, address: usize) {
-        let inside = address >= self.range.start()
-            && address
-                .checked_add(size_of::<T>())
-                .is_some_and(|end| end <= self.range.end());
-        assert!(
-            inside && address.is_multiple_of(align_of::<T>()),
-            "{address:#x} is no place in the checkpoint window"
-        );
+        let end = self.range.len_bytes().checked_sub(size_of::<T>());
+        // One comparison for both ends: what lies before the window wraps to far behind it.
+        let inside = end.is_some_and(|last| address.wrapping_sub(self.range.start()) <= last);
+        if !inside || !address.is_multiple_of(align_of::<T>()) {
+            no_place(address);
+        }
     }
 
     /// The table at `address`.
@@ -62,10 +60,12 @@ impl Window {
     /// The table at `address`, and the words around it.
     pub(crate) fn table_mut<T: Table>(&mut self, address: usize) -> (&mut T, Words<'_>) {
         self.check::<T>(address);
+        const { assert!(align_of::<T>().is_multiple_of(align_of::<usize>())) };
         let words = Words {
-            window: self.range,
+            start: self.range.start(),
+            last: self.range.len_bytes() - size_of::<usize>(),
             table: address,
-            table_end: address + size_of::<T>(),
+            table_len_bytes: size_of::<T>(),
             _window: &(),
         };
         // SAFETY: as in `table`; `Words` refuses the addresses of the table.
@@ -75,20 +75,35 @@ impl Window {
 
 /// The words of free blocks: where the intrusive lists are.
 pub(crate) struct Words<'a> {
-    window: PageRange,
+    /// Address of the window.
+    start: usize,
+    /// Where in the window its last word is.
+    last: usize,
+    /// Address of the borrowed table, which is aligned as words are.
     table: usize,
-    table_end: usize,
+    table_len_bytes: usize,
     _window: &'a (),
 }
 
+#[cold]
+fn no_place(address: usize) -> ! {
+    panic!("{address:#x} is no place in the checkpoint window")
+}
+
+#[cold]
+fn no_word(address: usize) -> ! {
+    panic!("{address:#x} is no word of a free block: a block was written to after it was freed")
+}
+
 impl Words<'_> {
+    #[inline]
     fn check(&self, address: usize) {
-        let inside = self.window.start() <= address && address <= self.window.end() - size_of::<usize>();
-        let table = self.table < address + size_of::<usize>() && address < self.table_end;
-        assert!(
-            inside && !table && address.is_multiple_of(align_of::<usize>()),
-            "{address:#x} is no word of a free block: a block was written to after it was freed"
-        );
+        // One comparison for both ends each: what lies before wraps to far behind.
+        let inside = address.wrapping_sub(self.start) <= self.last;
+        let in_table = address.wrapping_sub(self.table) < self.table_len_bytes;
+        if !inside || in_table || !address.is_multiple_of(align_of::<usize>()) {
+            no_word(address);
+        }
     }
 
     /// The word at `address`, which lies in a free block.
