@@ -3,11 +3,16 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::sync::LazyLock;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use hs_core::event::Event;
 
 use crate::sys::machine;
+
+/// When the first words were said.
+static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// The two ways out of the program.
 pub(crate) struct Channel {
@@ -64,9 +69,10 @@ impl Channel {
         Ok(())
     }
 
-    /// Tells a person something. That nobody reads it stops no measurement.
+    /// Tells a person something, and when. That nobody reads it stops no measurement.
     pub(crate) fn log(&mut self, words: &str) {
-        let _ = self.log.write_all(format!("peers: {words}\n").as_bytes());
+        let line = format!("peers {:7.1} s: {words}\n", BEGUN.elapsed().as_secs_f64());
+        let _ = self.log.write_all(line.as_bytes());
         if self.is_line {
             let _ = machine::drain(&self.log);
         }

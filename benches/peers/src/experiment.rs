@@ -101,7 +101,7 @@ pub(crate) const EXPERIMENTS: &[Experiment] = &[
             entries: 1,
             x: 16.0,
             writes: false,
-            forks_quick: FORKS,
+            forks_quick: 100,
             forks: FORKS,
         }),
     },
@@ -114,7 +114,7 @@ pub(crate) const EXPERIMENTS: &[Experiment] = &[
             entries: 1,
             x: 16.0,
             writes: true,
-            forks_quick: FORKS,
+            forks_quick: 100,
             forks: FORKS,
         }),
     },
@@ -128,8 +128,8 @@ pub(crate) const EXPERIMENTS: &[Experiment] = &[
             x: 20_000.0,
             writes: false,
             // A fork with so many entries takes a tenth of a second under emulation.
-            forks_quick: 8,
-            forks: 40,
+            forks_quick: 4,
+            forks: 20,
         }),
     },
     Experiment {
@@ -163,7 +163,7 @@ pub(crate) const EXPERIMENTS: &[Experiment] = &[
     },
     by_size("size-1pct", |quick| sizes(1, if quick { 256 } else { 1024 })),
     by_size("size-10pct", |quick| sizes(10, if quick { 256 } else { 1024 })),
-    by_size("size-50pct", |quick| sizes(50, if quick { 64 } else { 1024 })),
+    by_size("size-50pct", |quick| sizes(50, if quick { 16 } else { 1024 })),
     Experiment {
         name: "snapshots",
         x_unit: "snapshots alive",

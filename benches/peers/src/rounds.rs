@@ -40,9 +40,9 @@ impl Effort {
     /// For figures to keep.
     pub(crate) const FULL: Self = Self {
         runs: 5,
-        rounds_min: 3,
+        rounds_min: 2,
         rounds_max: 60,
-        budget: Duration::from_millis(100),
+        budget: Duration::from_millis(60),
     };
 }
 

@@ -27,7 +27,7 @@ impl<'m> SegvPeer<'m> {
             bail!("the map would need {entries} entries, more than vm.max_map_count = {entries_max}");
         }
         Ok(Self {
-            guard: Guard::new(memory.mapping(), memory.dirty().len(), None)?,
+            guard: Guard::new(memory.mapping(), memory.dirty(), None)?,
             bytes: (memory.dirty().len() * PAGE_LEN) as u64,
         })
     }

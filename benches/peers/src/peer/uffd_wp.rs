@@ -21,7 +21,7 @@ impl<'m> UffdWpPeer<'m> {
         )?;
         uffd.register(memory.mapping()).context("UFFDIO_REGISTER")?;
         Ok(Self {
-            guard: Guard::new(memory.mapping(), memory.dirty().len(), Some(uffd))?,
+            guard: Guard::new(memory.mapping(), memory.dirty(), Some(uffd))?,
             bytes: (memory.dirty().len() * PAGE_LEN) as u64,
         })
     }

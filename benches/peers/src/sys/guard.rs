@@ -18,6 +18,8 @@ use super::uffd::{Uffd, write_protect};
 
 /// Most pages that one signal opens.
 const RUN_PAGES_MAX: usize = 16;
+/// The epoch before the first checkpoint. Not 0: that marks a page that was never opened.
+const FIRST_EPOCH: u32 = 1;
 /// No descriptor: protected by `mprotect`.
 const NO_FILE: i32 = -1;
 
@@ -53,27 +55,31 @@ pub(crate) struct Guard<'m> {
 }
 
 impl<'m> Guard<'m> {
-    /// Guards `memory`, with room for `copies_max` old pages of an epoch. With `uffd` it is write-protected by that (which it
+    /// Guards `memory`, with room for as many old pages of an epoch as there are in `likely`: the numbers of those that count as
+    /// written before the first epoch. With `uffd` it is write-protected by that (which it
     /// is registered with, and which tells by SIGBUS), without by `mprotect`. Nothing is protected yet.
     ///
     /// # Errors
     /// There is a guard already, or no address space for the copies.
-    pub(crate) fn new(memory: &'m Mapping, copies_max: usize, uffd: Option<Uffd>) -> io::Result<Self> {
-        let copies = Mapping::ready_buffer(copies_max * PAGE_LEN)?;
+    pub(crate) fn new(memory: &'m Mapping, likely: &[usize], uffd: Option<Uffd>) -> io::Result<Self> {
+        let copies_bytes = likely.len() * PAGE_LEN;
+        let copies = Mapping::ready_buffer(copies_bytes)?;
         let pages = memory.len_bytes() / PAGE_LEN;
         let zeros = || std::iter::repeat_with(|| AtomicU32::new(0)).take(pages).collect();
         let state = Box::new(State {
             memory: memory.address()..memory.address() + memory.len_bytes(),
-            copies: copies.address()..copies.address() + copies_max * PAGE_LEN,
+            copies: copies.address()..copies.address() + copies_bytes,
             used: AtomicUsize::new(0),
-            // Epochs 0 and 1 have nothing in them: no page was opened before the first.
-            epoch: AtomicU32::new(2),
+            epoch: AtomicU32::new(FIRST_EPOCH),
             opened_in: zeros(),
             slots: zeros(),
             uffd: uffd.as_ref().map_or(NO_FILE, Uffd::number),
             signals: AtomicU64::new(0),
             errno: AtomicI32::new(0),
         });
+        for page in likely {
+            state.opened_in[*page].store(FIRST_EPOCH, Relaxed);
+        }
         if IS_TAKEN.swap(true, Relaxed) {
             return Err(io::Error::other("the process has guarded memory already"));
         }
