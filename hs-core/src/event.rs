@@ -2,6 +2,7 @@
 //!
 //! The guest writes these and the host reads them, from this one definition.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
@@ -70,7 +71,7 @@ pub enum Event {
         detail: String,
     },
     /// A benchmark measured something.
-    Figure(Figure),
+    Figure(Box<Figure>),
     /// The node ends, and why.
     Exit {
         /// Why, for a person: a panic message, an exception, an order.

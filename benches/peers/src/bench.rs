@@ -102,7 +102,7 @@ impl Bench<'_> {
                 faults: middle(|run| run.faults),
                 ..figure(experiment, table.x, turn.series, &summary(&runs), runs.len())
             };
-            self.channel.say(&Event::Figure(figure))?;
+            self.channel.say(&Event::Figure(Box::new(figure)))?;
         }
         Ok(())
     }
@@ -166,7 +166,7 @@ impl Bench<'_> {
                 faults: Some(summary.faults),
                 ..figure(experiment, point.x, turn.series, &summary, turn.runs.len())
             };
-            self.channel.say(&Event::Figure(figure))?;
+            self.channel.say(&Event::Figure(Box::new(figure)))?;
         }
         Ok(())
     }

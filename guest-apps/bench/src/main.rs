@@ -16,6 +16,7 @@ mod failure;
 mod pipe;
 mod raw;
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 
@@ -46,7 +47,7 @@ impl Context {
 
     /// Tells a figure.
     fn tell(self, figure: Figure) {
-        self.guest.emit(&Event::Figure(figure));
+        self.guest.emit(&Event::Figure(Box::new(figure)));
     }
 }
 
