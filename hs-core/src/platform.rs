@@ -292,8 +292,8 @@ impl fmt::Display for MapError {
 pub enum View {
     /// Only the pages modified since the last `cptfork`.
     Incremental,
-    /// Only the pages modified since the last `cptfork`, copied before this one returns: nothing is frozen, and no write
-    /// faults afterwards. For few pages.
+    /// Only the pages modified since the last `cptfork`, copied before this one returns, so that no write faults
+    /// afterwards. For few pages; where there are many, a kernel may freeze some of them after all.
     Copied,
     /// Every page of every installed range.
     Whole,

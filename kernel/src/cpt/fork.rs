@@ -27,6 +27,10 @@ pub enum Other {
 /// A checkpoint is not begun with frames for fewer copies than this, unless it needs fewer.
 const COPIES_MIN: usize = 16;
 
+/// Most pages that are copied in the pause, for [`View::Copied`]; the pages beyond are frozen. Whoever asks for that view
+/// expects few, and may be wrong.
+const COPIES_MAX: usize = 64;
+
 /// Frames for a child's upper tables, and for the lowest of its first span.
 const TABLES_MIN: usize = 4;
 
@@ -58,20 +62,24 @@ pub fn cptfork(view: View, other: Other, body: ChildBody, ended: EndedHook) -> R
     Ok(())
 }
 
-/// Settles every span at once, with a copy of each dirty page: nothing is frozen as long as there are frames.
+/// Settles every span at once, with a copy of each dirty page: nothing is frozen unless there are more than was foretold.
 fn settle_all(state: &mut State) {
+    let mut left = COPIES_MAX as u64;
     for at in 0..state.spans.known().len() {
-        state.settle(state.spans.known()[at], Settler::Copying);
+        let before = state.counters.hot_copies;
+        state.settle(state.spans.known()[at], Settler::Copying(left as usize));
+        left -= state.counters.hot_copies - before;
     }
 }
 
 /// Copies what the child in `slot` has on its dirty list, as long as there are frames.
 fn copy_dirty(state: &mut State, slot: usize) {
+    let mut left = COPIES_MAX;
     for at in 0..state.spans.known().len() {
         let index = state.spans.known()[at];
-        let dirty = state.spans.known_mut(index).views[slot].dirty;
+        let dirty = state.spans.known_mut(index).views[slot].dirty.first(left);
         if !dirty.is_empty() {
-            state.copy_for_children(index, dirty);
+            left -= state.copy_for_children(index, dirty);
         }
     }
 }

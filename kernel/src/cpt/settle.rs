@@ -50,8 +50,8 @@ pub(super) enum Settler {
     Fault,
     /// The child on its walk, or the kernel on its way to something else.
     Walk,
-    /// `cptfork` itself, which copies every dirty page so that none need be frozen.
-    Copying,
+    /// `cptfork` itself, which copies so many dirty pages so that they need not be frozen.
+    Copying(usize),
 }
 
 impl Settler {
@@ -60,7 +60,7 @@ impl Settler {
         match self {
             Settler::Fault => FAULT_COPIES_MAX,
             Settler::Walk => 64,
-            Settler::Copying => usize::MAX,
+            Settler::Copying(most) => most,
         }
     }
 }
@@ -143,10 +143,9 @@ impl State {
         let tested = PageSet::every(HOT_EPOCHS, self.epoch.0 as usize % HOT_EPOCHS);
         let span = self.spans.known_mut(index);
         span.hot = ((span.hot - tested) | core::mem::take(&mut span.faulted)) & dirty;
-        let candidates = if settler == Settler::Copying {
-            dirty
-        } else {
-            span.hot
+        let candidates = match settler {
+            Settler::Copying(_) => dirty,
+            Settler::Fault | Settler::Walk => span.hot,
         };
         if !candidates.is_empty() {
             let ahead = (candidates & span.wanted()).first(settler.copies_max());
