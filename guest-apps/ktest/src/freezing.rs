@@ -150,9 +150,12 @@ pub(crate) fn hot_pages(context: &Context) -> Verdict {
         "the first time: {first:?}"
     );
     let second = epoch(HOT)?;
-    // 8 while the span is settled; the ninth faults and brings 7 more, and so does the seventeenth with the last 3.
+    // 8 while the span is settled; the ninth faults and brings 7 more, and so does the seventeenth with the last 3. One
+    // page in 32 is put to the test, and may fault on its own.
     check!(
-        (second.copies, second.hot_copies, second.write_faults) == (2, 18, 2),
+        second.copies + second.hot_copies == 20
+            && (2..=4).contains(&second.copies)
+            && second.write_faults == second.copies,
         "the second time: {second:?}"
     );
     let third = epoch(0)?;
