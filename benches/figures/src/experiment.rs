@@ -1,0 +1,237 @@
+//! The list of experiments: the only place that says which there are, who measures them and how they are drawn.
+
+use crate::quantity::Quantity;
+
+/// Where an experiment runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ground {
+    /// Our guest, alone.
+    Guest,
+    /// Linux in the same machine, and natively for reference.
+    Linux,
+    /// A pair whose cluster link is limited to 100 Mbit/s.
+    LimitedPair,
+    /// A pair.
+    Pair,
+}
+
+/// What comes of an experiment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shape {
+    /// One of the thesis's tables: times of a whole run, a row a series.
+    Table,
+    /// Curves over x.
+    Curves,
+}
+
+/// One drawing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Plot {
+    /// Its file, without its suffix.
+    pub file: &'static str,
+    /// Its y axis.
+    pub quantity: Quantity,
+}
+
+/// One experiment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Experiment {
+    /// As rows and `--only` call it.
+    pub name: &'static str,
+    /// What it shows, for a heading.
+    pub title: &'static str,
+    /// The x axis with its unit.
+    pub x_label: &'static str,
+    /// Whether x spans decades.
+    pub x_log: bool,
+    /// Who measures it.
+    pub grounds: &'static [Ground],
+    /// What comes of it.
+    pub shape: Shape,
+    /// How it is drawn.
+    pub plots: &'static [Plot],
+    /// What to know to read it.
+    pub note: &'static str,
+}
+
+const BOTH: &[Ground] = &[Ground::Guest, Ground::Linux];
+const MIB: &str = "memory (MiB)";
+
+macro_rules! plots {
+    ($($file:literal $quantity:ident),+) => { &[$(Plot { file: $file, quantity: Quantity::$quantity }),+] };
+}
+
+/// All experiments, in the order of the report.
+pub const EXPERIMENTS: &[Experiment] = &[
+    Experiment {
+        name: "table3-1",
+        title: "Table 3-1: 400 forks of 16 MiB, wired and not wired",
+        x_label: MIB,
+        x_log: false,
+        grounds: BOTH,
+        shape: Shape::Table,
+        plots: plots!("table3-1" Wall),
+        note: "Nothing is written between the forks. The thesis's fork copies wired pages; Linux does not inherit the lock.",
+    },
+    Experiment {
+        name: "table3-2",
+        title: "Table 3-2: 400 forks of 16 MiB, every tenth page written after each",
+        x_label: MIB,
+        x_log: false,
+        grounds: BOTH,
+        shape: Shape::Table,
+        plots: plots!("table3-2" Wall),
+        note: "What becomes of memory outside the checkpoint: copied on write, shared with the child, or dropped from it. \
+               The child sleeps while the parent writes.",
+    },
+    Experiment {
+        name: "table3-3",
+        title: "Table 3-3: 400 forks of 20,000 pages in 20,000 map entries",
+        x_label: "map entries",
+        x_log: false,
+        grounds: BOTH,
+        shape: Shape::Table,
+        plots: plots!("table3-3" Wall),
+        note: "What many map entries cost when the child has them, and when not.",
+    },
+    Experiment {
+        name: "fig6-1",
+        title: "Figure 6-1: checkpoint time against memory, 10 % dirty",
+        x_label: "checkpointable memory (KiB)",
+        x_log: false,
+        grounds: BOTH,
+        shape: Shape::Curves,
+        plots: plots!("fig6-1" Pause, "fig6-1-stall" Stall),
+        note: "Four regions, runs of four modified pages. linux-pipe is the thesis's synchronous checkpoint.",
+    },
+    Experiment {
+        name: "fig6-2",
+        title: "Figure 6-2: checkpoint time against dirty pages, 4 MiB",
+        x_label: "dirty pages (%)",
+        x_log: false,
+        grounds: BOTH,
+        shape: Shape::Curves,
+        plots: plots!("fig6-2" Pause, "fig6-2-stall" Stall),
+        note: "Runs of four modified pages; of 25 at 95 %, as in the thesis.",
+    },
+    Experiment {
+        name: "fig6-3",
+        title: "Figure 6-3: checkpoints in a second at 100 Mbit/s against memory, 10 % dirty",
+        x_label: MIB,
+        x_log: false,
+        grounds: &[Ground::LimitedPair],
+        shape: Shape::Curves,
+        plots: plots!("fig6-3" Rate),
+        note: "The thesis only calculated these: contents over the bandwidth. Measured: checkpoints that the spare acknowledged, \
+               over a cluster link limited to 100 Mbit/s, headers, acknowledgements and all.",
+    },
+    Experiment {
+        name: "fig6-4",
+        title: "Figure 6-4: checkpoints in a second at 100 Mbit/s against dirty pages, 10 MiB",
+        x_label: "dirty pages (%)",
+        x_log: false,
+        grounds: &[Ground::LimitedPair],
+        shape: Shape::Curves,
+        plots: plots!("fig6-4" Rate),
+        note: "As figure 6-3.",
+    },
+    Experiment {
+        name: "size-1pct",
+        title: "1 % dirty, from 1 MiB to 1 GiB",
+        x_label: MIB,
+        x_log: true,
+        grounds: BOTH,
+        shape: Shape::Curves,
+        plots: plots!("size-1pct-pause" Pause, "size-1pct-stall" Stall),
+        note: "Runs of four modified pages, evenly spread.",
+    },
+    Experiment {
+        name: "size-10pct",
+        title: "10 % dirty, from 1 MiB to 1 GiB",
+        x_label: MIB,
+        x_log: true,
+        grounds: BOTH,
+        shape: Shape::Curves,
+        plots: plots!("size-10pct-pause" Pause, "size-10pct-stall" Stall),
+        note: "Runs of four modified pages, evenly spread. tlb-flush is a bare reload of CR3 in the same state: the floor.",
+    },
+    Experiment {
+        name: "size-50pct",
+        title: "50 % dirty, from 1 MiB to 1 GiB",
+        x_label: MIB,
+        x_log: true,
+        grounds: BOTH,
+        shape: Shape::Curves,
+        plots: plots!("size-50pct-pause" Pause, "size-50pct-stall" Stall),
+        note: "Runs of four modified pages, evenly spread.",
+    },
+    Experiment {
+        name: "snapshots",
+        title: "Several snapshots at once, 16 MiB, 10 % dirty",
+        x_label: "snapshots alive",
+        x_log: false,
+        grounds: BOTH,
+        shape: Shape::Curves,
+        plots: plots!("snapshots-pause" Pause, "snapshots-stall" Stall),
+        note: "The pause of one more checkpoint, and its stall, while so many are held in all.",
+    },
+    Experiment {
+        name: "replication",
+        title: "Replication against the raw link",
+        x_label: "contents of one checkpoint",
+        x_log: true,
+        grounds: &[Ground::Pair],
+        shape: Shape::Curves,
+        plots: plots!("replication" Throughput),
+        note: "Contents that the spare acknowledged in a second, beside datagrams from guest to guest with nothing done to them. \
+               The link is not limited: what bounds it is the guests' processor.",
+    },
+    Experiment {
+        name: "policy",
+        title: "Copy, incremental and full against each other",
+        x_label: "dirty pages",
+        x_log: true,
+        grounds: &[Ground::Guest],
+        shape: Shape::Curves,
+        plots: plots!("policy-pause" Pause, "policy-stall" Stall),
+        note: "Where the curves cross is where checkpoint() should change from one to the next.",
+    },
+];
+
+/// The experiment called `name`.
+pub fn find(name: &str) -> Option<&'static Experiment> {
+    EXPERIMENTS.iter().find(|experiment| experiment.name == name)
+}
+
+/// All names, for a person who misspelt one.
+pub fn names() -> String {
+    EXPERIMENTS
+        .iter()
+        .map(|experiment| experiment.name)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_files_are_unique_and_plain() {
+        let names: Vec<&str> = EXPERIMENTS.iter().map(|experiment| experiment.name).collect();
+        let files = EXPERIMENTS.iter().flat_map(|experiment| experiment.plots);
+        let files: Vec<&str> = files.map(|plot| plot.file).collect();
+        for list in [names, files] {
+            for (index, name) in list.iter().enumerate() {
+                assert!(!list[..index].contains(name), "{name} twice");
+                assert!(
+                    name.bytes()
+                        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'),
+                    "{name}"
+                );
+            }
+        }
+        assert_eq!(find("fig6-1").unwrap().name, "fig6-1");
+        assert!(find("fig6-9").is_none() && super::names().contains("table3-3"));
+    }
+}
