@@ -176,6 +176,27 @@ pub const EXPERIMENTS: &[Experiment] = &[
         note: "The pause of one more checkpoint, and its stall, while so many are held in all.",
     },
     Experiment {
+        name: "released",
+        title: "Writes that should cost nothing, 64 MiB, 10 % dirty",
+        x_label: MIB,
+        x_log: false,
+        grounds: &[Ground::Guest],
+        shape: Shape::Curves,
+        plots: &[],
+        note: "Faults of writes to pages that were sent already (released), and to clean pages in touched spans (clean-writes), while \
+               a snapshot is alive. -stale: those that only found a translation out of date. -copies: copied pages.",
+    },
+    Experiment {
+        name: "checkpoint",
+        title: "The library's checkpoint() beside cptfork",
+        x_label: MIB,
+        x_log: true,
+        grounds: &[Ground::Guest],
+        shape: Shape::Curves,
+        plots: plots!("checkpoint" Pause),
+        note: "What the application feels when it calls the library: cptfork and the library's own part.",
+    },
+    Experiment {
         name: "replication",
         title: "Replication against the raw link",
         x_label: "contents of one checkpoint",

@@ -104,7 +104,7 @@ impl Quantity {
     }
 }
 
-/// `value` with three significant digits, without an exponent, groups of thousands kept together.
+/// `value` with three significant digits, in full where it is larger, without an exponent.
 pub fn rounded(value: f64) -> String {
     if !value.is_finite() {
         return "–".into();
@@ -114,13 +114,15 @@ pub fn rounded(value: f64) -> String {
         _ if size >= 99.95 || size == 0.0 => 0,
         _ if size >= 9.995 => 1,
         _ if size >= 0.9995 => 2,
-        _ => 3,
+        // Not beyond a millionth: nothing is measured so finely.
+        _ => (2.0 - size.log10().floor()).min(6.0) as usize,
     };
     let text = format!("{value:.digits$}");
-    // Whole numbers need no ".00" behind them.
-    match text.split_once('.') {
-        Some((whole, rest)) if rest.bytes().all(|digit| digit == b'0') && size.fract() == 0.0 => whole.into(),
-        _ => text,
+    // A whole number needs no ".00" behind it, a fraction no last noughts.
+    if text.contains('.') && (size < 1.0 || size.fract() == 0.0) {
+        text.trim_end_matches('0').trim_end_matches('.').into()
+    } else {
+        text
     }
 }
 
@@ -176,8 +178,13 @@ mod tests {
     fn numbers_have_three_digits() {
         for (value, text) in [
             (0.0, "0"),
-            (0.0421, "0.042"),
+            (0.0421, "0.0421"),
+            (0.5, "0.5"),
+            (0.05, "0.05"),
+            (0.000_000_1, "0"),
+            (0.9999, "1"),
             (1.0, "1"),
+            (100.0, "100"),
             (5.504, "5.50"),
             (20.0, "20"),
             (20.04, "20.0"),

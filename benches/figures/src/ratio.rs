@@ -6,7 +6,7 @@
 
 use crate::quantity::{Quantity, rounded};
 use crate::row::Rows;
-use crate::series::{Side, side};
+use crate::series::{ABOVE_FLUSH, Side, side};
 
 /// Most that the pause may exceed a bare reload of CR3, in microseconds.
 pub const PAUSE_OVER_FLUSH_MAX_US: f64 = 3.0;
@@ -14,6 +14,10 @@ pub const PAUSE_OVER_FLUSH_MAX_US: f64 = 3.0;
 pub const FORK_OVER_PAUSE_MIN: f64 = 300.0;
 /// Most that the stall may be, as a share of the best peer's.
 pub const STALL_SHARE_MAX: f64 = 0.5;
+
+/// The experiment that counts what should cost nothing, and its size in MiB.
+const RELEASED: &str = "released";
+const RELEASED_MIB: f64 = 64.0;
 
 /// What a ratio should be.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -110,6 +114,18 @@ pub fn ratios(rows: &Rows, asked: impl Fn(&str) -> bool) -> Vec<Ratio> {
             all.extend([4.0, 64.0, 256.0].map(|mib| stall_share(rows, experiment, share, mib)));
         }
     }
+    if asked(RELEASED) {
+        all.push(copies(
+            rows,
+            "released-copies",
+            "dirty pages that were sent already",
+        ));
+        all.push(copies(
+            rows,
+            "clean-writes-copies",
+            "clean pages in touched spans",
+        ));
+    }
     all
 }
 
@@ -128,19 +144,48 @@ fn point(rows: &Rows, experiment: &str, series: &str, mib: f64, quantity: Quanti
     }
 }
 
+/// The median of the differences round by round where the guest has told it, else the difference of the medians.
 fn over_flush(rows: &Rows, experiment: &str, mib: f64) -> Ratio {
     let pause = |series| point(rows, experiment, series, mib, Quantity::Pause);
-    let outcome = pause("lazy").and_then(|lazy| Ok((lazy, pause("tlb-flush")?)));
+    let medians = pause("lazy").and_then(|lazy| Ok((lazy, pause("tlb-flush")?)));
+    let paired = rows
+        .at(experiment, ABOVE_FLUSH, mib)
+        .and_then(|figure| Quantity::Pause.of(figure));
+    let outcome = medians.map(|(lazy, flush)| {
+        let from = format!("{} − {} µs", rounded(lazy), rounded(flush));
+        match paired {
+            Some(paired) => Outcome::Measured {
+                value: paired.middle,
+                from: format!("{from}, the median of the differences"),
+            },
+            None => Outcome::Measured {
+                value: lazy - flush,
+                from,
+            },
+        }
+    });
     Ratio {
         what: format!("pause of lazy less a bare TLB flush, {mib} MiB, 10 % dirty"),
         goal: Goal::AtMost(PAUSE_OVER_FLUSH_MAX_US),
         unit: " µs",
-        outcome: match outcome {
-            Ok((lazy, flush)) => Outcome::Measured {
-                value: lazy - flush,
-                from: format!("{} − {} µs", rounded(lazy), rounded(flush)),
+        outcome: outcome.unwrap_or_else(Outcome::Missing),
+    }
+}
+
+/// Copied pages of one checkpoint that should be none.
+fn copies(rows: &Rows, series: &str, of: &str) -> Ratio {
+    let figure = rows.at(RELEASED, series, RELEASED_MIB);
+    let counted = figure.and_then(|figure| Quantity::Faults.of(figure));
+    Ratio {
+        what: format!("pages copied by writes to {of}, with a snapshot alive"),
+        goal: Goal::AtMost(0.0),
+        unit: "",
+        outcome: match counted {
+            Some(counted) => Outcome::Measured {
+                value: counted.middle,
+                from: format!("mean of a checkpoint, {RELEASED_MIB} MiB, 10 % dirty"),
             },
-            Err(what) => Outcome::Missing(what),
+            None => Outcome::Missing(format!("no {series} in {RELEASED}")),
         },
     }
 }
@@ -213,10 +258,16 @@ mod tests {
     use super::*;
     use crate::row::tests::{figure, rows};
     use crate::row::{Accel, Row};
+    use hs_core::figure::Figure;
     use proptest::prelude::*;
 
     fn whole() -> Rows {
-        let mut figures = Vec::new();
+        let mut figures = ["released-copies", "clean-writes-copies"]
+            .map(|series| Figure {
+                faults: Some(0.0),
+                ..figure("released", series, 64.0, 5.0, 5.0)
+            })
+            .to_vec();
         for mib in [4.0, 16.0, 64.0, 256.0, 1024.0] {
             for experiment in ["size-1pct", "size-10pct"] {
                 figures.push(figure(experiment, "lazy", mib, 5.0, 20.0));
@@ -231,7 +282,7 @@ mod tests {
     #[test]
     fn a_good_run_reaches_every_goal() {
         let all = ratios(&whole(), |_| true);
-        assert_eq!(all.len(), 5 + 1 + 6);
+        assert_eq!(all.len(), 5 + 1 + 6 + 2);
         for ratio in &all {
             assert_eq!(ratio.verdict(), "reached", "{ratio:?}");
         }
@@ -254,7 +305,11 @@ mod tests {
                 |_| true,
             )
         };
-        assert!(without("lazy").iter().all(|ratio| ratio.verdict() == "missing"));
+        assert!(
+            without("lazy")[..12]
+                .iter()
+                .all(|ratio| ratio.verdict() == "missing")
+        );
         let no_flush = without("tlb-flush");
         assert!(
             no_flush[..5]
@@ -266,6 +321,30 @@ mod tests {
             ratios(&Rows::default(), |_| true)
                 .iter()
                 .all(|ratio| ratio.value_words() == "–")
+        );
+    }
+
+    #[test]
+    fn differences_round_by_round_count_before_those_of_medians() {
+        let mut all = whole();
+        all.push(Row {
+            figure: figure("size-10pct", ABOVE_FLUSH, 4.0, -0.5, -0.5),
+            accel: Accel::Tcg,
+        });
+        let ratios = ratios(&all, |_| true);
+        assert_eq!(ratios[0].value_words(), "-0.5 µs");
+        assert_eq!(ratios[1].value_words(), "1 µs");
+    }
+
+    #[test]
+    fn one_copy_misses_the_goal() {
+        let copied = Figure {
+            faults: Some(0.01),
+            ..figure("released", "released-copies", 64.0, 5.0, 5.0)
+        };
+        assert_eq!(
+            copies(&rows([copied]), "released-copies", "x").verdict(),
+            "missed"
         );
     }
 

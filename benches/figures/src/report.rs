@@ -32,22 +32,24 @@ pub struct Circumstances {
     pub problems: Vec<String>,
 }
 
-/// What stands in a figure's tables, in this order; what nobody measured is left out.
-const COLUMNS: [Quantity; 10] = [
+/// What a figure is about. What nobody measured is left out, here and below.
+const MAIN: [Quantity; 4] = [
     Quantity::Pause,
-    Quantity::PauseP99,
-    Quantity::PauseMax,
     Quantity::Stall,
     Quantity::Rate,
     Quantity::Throughput,
+];
+/// What is folded away behind it.
+const MORE: [Quantity; 6] = [
+    Quantity::PauseP99,
+    Quantity::PauseMax,
     Quantity::Faults,
     Quantity::Contents,
     Quantity::Child,
     Quantity::Processor,
 ];
-
-/// What stands in the tables of the host's own rows.
-const NATIVE_COLUMNS: [Quantity; 2] = [Quantity::Pause, Quantity::Stall];
+/// What stands in the tables of the host's own rows, also folded.
+const NATIVE: [Quantity; 2] = [Quantity::Pause, Quantity::Stall];
 
 /// Writes the report. `drawn` are the files of the drawings that there are, without their suffixes.
 pub fn markdown(
@@ -153,20 +155,31 @@ fn section(text: &mut String, rows: &Rows, experiment: &Experiment, drawn: &[&st
     }
     if experiment.shape == Shape::Table {
         let _ = writeln!(text, "{}", table::of_thesis_table(rows, experiment).markdown());
+        return;
     }
-    let mut none = true;
-    for (native, columns) in [(false, &COLUMNS[..]), (true, &NATIVE_COLUMNS[..])] {
-        for quantity in columns {
-            let Some(table) = table::of_quantity(rows, experiment, *quantity, native) else {
-                continue;
-            };
-            none = false;
-            let heading = heading(*quantity, native);
-            let _ = writeln!(text, "**{heading}**\n\n{}", table.markdown());
-        }
-    }
-    if none && experiment.shape == Shape::Curves {
+    let tables = |quantities: &[Quantity], native: bool| -> String {
+        let table = |quantity: &Quantity| {
+            let table = table::of_quantity(rows, experiment, *quantity, native)?;
+            Some(format!(
+                "**{}**\n\n{}\n",
+                heading(*quantity, native),
+                table.markdown()
+            ))
+        };
+        quantities.iter().filter_map(table).collect()
+    };
+    let main = tables(&MAIN, false);
+    let more = tables(&MORE, false) + &tables(&NATIVE, true);
+    if main.is_empty() && more.is_empty() {
         text.push_str("Nothing was measured.\n\n");
+        return;
+    }
+    text.push_str(&main);
+    if !more.is_empty() {
+        let _ = writeln!(
+            text,
+            "<details><summary>More of it</summary>\n\n{more}</details>\n"
+        );
     }
 }
 
@@ -253,7 +266,7 @@ mod tests {
             &Circumstances::default(),
         );
         assert!(
-            text.contains("Nothing was measured.") && text.contains("12 missing"),
+            text.contains("Nothing was measured.") && text.contains("14 missing"),
             "{text}"
         );
         assert!(text.contains("| thesis | wired |"), "{text}");

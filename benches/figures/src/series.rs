@@ -70,6 +70,9 @@ const BROWN: (u8, u8, u8) = (140, 86, 60);
 const RASPBERRY: (u8, u8, u8) = (190, 30, 90);
 const OLIVE: (u8, u8, u8) = (150, 150, 30);
 
+/// The pause of `lazy` less the flush beside it, round by round: an input of a ratio, and no curve beside the others.
+pub const ABOVE_FLUSH: &str = "lazy-above-flush";
+
 /// Known series in the order in which they stand: name, colour, mark, dashed, bold.
 type Known = (&'static str, (u8, u8, u8), Mark, bool, bool);
 const KNOWN: &[Known] = &[
@@ -78,6 +81,7 @@ const KNOWN: &[Known] = &[
     ("faults", GREEN, Mark::Dot, false, false),
     ("copy", VERMILION, Mark::Dot, false, false),
     ("full", ORANGE, Mark::Dot, false, false),
+    ("pipe", BLACK, Mark::Ring, false, false),
     ("cow", SKY, Mark::Dot, false, false),
     ("share", BLUE, Mark::Dot, false, true),
     ("drop", GREEN, Mark::Dot, false, false),
@@ -168,7 +172,7 @@ mod tests {
 
     #[test]
     fn no_two_series_of_one_figure_look_the_same() {
-        let one = ["lazy", "eager", "faults", "tlb-flush", "copy", "full"];
+        let one = ["lazy", "eager", "faults", "tlb-flush", "copy", "full", "pipe"];
         let linux: Vec<&str> = KNOWN
             .iter()
             .map(|known| known.0)

@@ -236,7 +236,7 @@ mod tests {
         let aligned = table.aligned();
         assert_eq!(aligned.lines().count(), table.rows.len() + 1);
         assert!(
-            aligned.contains("missing") && aligned.contains("≤ 0.500"),
+            aligned.contains("missing") && aligned.contains("≤ 0.5"),
             "{aligned}"
         );
     }

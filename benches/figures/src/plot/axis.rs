@@ -84,6 +84,17 @@ impl Axis {
         }
     }
 
+    /// As [`log`](Axis::log), for bars: it begins at a power of ten well below the least, so that no bar vanishes.
+    pub(super) fn log_for_bars(values: &[f64]) -> Axis {
+        let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+        let decade = 10f64.powf((least * 0.8).log10().floor());
+        let values: Vec<f64> = values.iter().copied().chain([decade]).collect();
+        let mut axis = Axis::log(&values);
+        axis.range.0 = decade.log10();
+        axis.ticks.retain(|tick| *tick >= axis.range.0);
+        axis
+    }
+
     /// A logarithmic axis with its ticks at `values`, all above nothing.
     pub(super) fn log_at(values: &[f64]) -> Axis {
         let (range, _) = log_range(values);
@@ -198,6 +209,13 @@ mod tests {
     }
 
     #[test]
+    fn bars_begin_at_a_power_of_ten_below_the_least() {
+        assert_eq!(labels(&Axis::log_for_bars(&[0.56, 73.0])), ["0.1", "1", "10"]);
+        assert_eq!(labels(&Axis::log_for_bars(&[0.11, 73.0]))[0], "0.01");
+        assert_eq!(Axis::log_for_bars(&[1.3]).range.0, 0.0);
+    }
+
+    #[test]
     fn one_value_has_an_axis_too() {
         for axis in [
             Axis::linear(&[0.0]),
@@ -214,7 +232,9 @@ mod tests {
         fn every_value_and_tick_lies_within(values in prop::collection::vec(1e-3..1e7f64, 1..20)) {
             let mut ascending = values.clone();
             ascending.sort_by(f64::total_cmp);
-            for axis in [Axis::linear(&values), Axis::log(&values), Axis::log_at(&ascending)] {
+            for axis in [
+                Axis::linear(&values), Axis::log(&values), Axis::log_at(&ascending), Axis::log_for_bars(&values),
+            ] {
                 let within = |place: &f64| (axis.range.0..=axis.range.1).contains(place);
                 prop_assert!(axis.ticks.iter().all(within), "{:?}", axis);
                 prop_assert!(axis.ticks.len() <= 20);

@@ -67,7 +67,7 @@ impl Bars {
             title: experiment.title.into(),
             subtitle: format!("{accel}the thesis's machine was another: compare within a colour"),
             label: plot.quantity.label(),
-            axis: Axis::log(&values),
+            axis: Axis::log_for_bars(&values),
             bars,
         })
     }

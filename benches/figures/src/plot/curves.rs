@@ -8,7 +8,7 @@ use super::canvas::{FAINT, GRID, INK, Pen, Picture, Side, WIDTH, refused};
 use crate::experiment::{Experiment, Plot};
 use crate::quantity::{Quantity, Value};
 use crate::row::{Rows, positions};
-use crate::series::{Style, ordered, style};
+use crate::series::{ABOVE_FLUSH, Style, ordered, style};
 
 /// Room for the legend, to the right of the data.
 const LEGEND_WIDTH: f64 = 200.0;
@@ -41,6 +41,7 @@ impl Curves {
     pub(super) fn new(rows: &Rows, experiment: &Experiment, plot: &Plot) -> Option<Curves> {
         let figures = rows.of(experiment.name, false);
         let names = ordered(figures.iter().map(|figure| figure.series.as_str()));
+        let names = names.into_iter().filter(|name| *name != ABOVE_FLUSH);
         let mut curves = Vec::new();
         for name in names {
             let mut points: Vec<(f64, Value)> = figures

@@ -73,7 +73,7 @@ fn words_of(svg: &str) -> Vec<String> {
     while let Some(begin) = rest.find('<') {
         let text = rest[..begin].trim();
         if !text.is_empty() {
-            words.push(text.to_owned());
+            words.push(text.replace("&apos;", "'"));
         }
         let end = begin + rest[begin..].find('>').expect("a tag ends");
         let tag = &rest[begin + 1..end];
