@@ -19,6 +19,7 @@ mod profile;
 mod qemu;
 mod report;
 mod run_pair;
+mod steps;
 mod test;
 mod tidy;
 mod wire;

@@ -1,10 +1,6 @@
-//! Runs the commands of a step and shows how it gets on.
-//!
-//! With a terminal a line that moves; without one, plain lines: the beginning of each step, a word
-//! now and then while it takes long, its end. What a command wrote is shown only when it failed.
+//! Runs the commands of a step, while [`Steps`] shows how it gets on. What a command wrote is shown only when it failed.
 
 use std::collections::VecDeque;
-use std::io::{IsTerminal, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -13,7 +9,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use indicatif::{ProgressBar, ProgressStyle};
 use rustix::process::{Pid, Signal, kill_process_group};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -21,13 +16,12 @@ use signal_hook::iterator::Signals;
 use crate::accel::Choice;
 use crate::command::{bare_words, words};
 use crate::events;
+use crate::steps::Steps;
 
 /// Lines kept of what a command wrote.
 const LINES_MAX: usize = 2000;
 /// Of these, lines shown when it failed.
 const SHOWN_MAX: usize = 150;
-/// Without a terminal, a word on a long step so often.
-const WORD_PERIOD: Duration = Duration::from_secs(30);
 
 /// The process group of the command that runs now.
 type Current = Arc<Mutex<Option<Pid>>>;
@@ -35,10 +29,7 @@ type Current = Arc<Mutex<Option<Pid>>>;
 /// Runs steps.
 pub(super) struct Runner {
     accel: Choice,
-    bar: Option<ProgressBar>,
-    begun: Instant,
-    heading: String,
-    notes: Vec<String>,
+    steps: Steps,
     current: Current,
 }
 
@@ -62,10 +53,7 @@ impl Runner {
         });
         Ok(Runner {
             accel,
-            bar: None,
-            begun: Instant::now(),
-            heading: String::new(),
-            notes: Vec::new(),
+            steps: Steps::new(),
             current,
         })
     }
@@ -82,51 +70,18 @@ impl Runner {
 
     /// A step begins.
     pub(super) fn begin(&mut self, number: usize, count: usize, name: &str, shows: &str) {
-        self.begun = Instant::now();
-        self.notes.clear();
-        self.heading = format!("[{number:2}/{count}] {name}: {shows}");
-        if std::io::stdout().is_terminal() {
-            let style = ProgressStyle::with_template("{spinner} {prefix} [{elapsed}] {wide_msg:.dim}")
-                .expect("it is a template");
-            let bar = ProgressBar::new_spinner()
-                .with_style(style)
-                .with_prefix(self.heading.clone());
-            bar.enable_steady_tick(Duration::from_millis(120));
-            self.bar = Some(bar);
-        } else {
-            self.print(&self.heading);
-        }
+        self.steps.begin(number, count, name, shows);
     }
 
     /// Keeps a word for the line that ends the step.
     pub(super) fn note(&mut self, words: &str) {
-        self.notes.push(words.to_owned());
+        self.steps.note(words);
     }
 
     /// A step ends; whether it passed.
     pub(super) fn end(&mut self, name: &str, outcome: &Result<()>) -> bool {
-        let seconds = self.begun.elapsed().as_secs_f64();
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
-            println!("{}", self.heading);
-        }
-        let notes: String = self.notes.iter().map(|note| format!(", {note}")).collect();
-        match outcome {
-            Ok(()) => println!("        ok {name} ({seconds:.1} s){notes}"),
-            Err(error) => println!("        FAILED {name} ({seconds:.1} s){notes}\n{error:#}"),
-        }
-        let _ = std::io::stdout().flush();
+        self.steps.end(name, outcome);
         outcome.is_ok()
-    }
-
-    fn print(&self, line: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{line}")),
-            None => {
-                println!("{line}");
-                let _ = std::io::stdout().flush();
-            }
-        }
     }
 
     /// Runs `command` for at most `limit` and returns what it wrote, both outputs mixed.
@@ -134,7 +89,7 @@ impl Runner {
     /// # Errors
     /// It cannot be started, fails, or takes too long; the message holds the end of what it wrote.
     pub(super) fn run(&mut self, mut command: Command, limit: Duration) -> Result<String> {
-        self.print(&format!("        $ {}", words(&command)));
+        self.steps.print(&format!("        $ {}", words(&command)));
         let said = bare_words(&command);
         command
             .env("CARGO_TERM_COLOR", "never")
@@ -153,13 +108,11 @@ impl Runner {
 
         let begun = Instant::now();
         let mut kept: VecDeque<String> = VecDeque::new();
-        let (mut worded, mut late) = (Instant::now(), false);
+        let mut late = false;
         loop {
             match lines.recv_timeout(Duration::from_millis(200)) {
                 Ok(line) => {
-                    if let Some(bar) = &self.bar {
-                        bar.set_message(line.clone());
-                    }
+                    self.steps.tell(&line);
                     if kept.len() == LINES_MAX {
                         kept.pop_front();
                     }
@@ -172,14 +125,7 @@ impl Runner {
                 late = true;
                 let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
             }
-            if self.bar.is_none() && worded.elapsed() >= WORD_PERIOD {
-                worded = Instant::now();
-                let newest = kept.back().map_or("", String::as_str);
-                self.print(&format!(
-                    "        … {:.0} s: {newest}",
-                    begun.elapsed().as_secs_f64()
-                ));
-            }
+            self.steps.tick();
         }
         let status = child.wait()?;
         *self.current.lock().expect("nothing panics while it is held") = None;
