@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::events::Line;
 use crate::profile::Machine;
-use crate::qemu::{Guest, Recipe, Sign, clock_s, in_words};
+use crate::qemu::{Boot, Guest, Recipe, Sign, clock_s, in_words};
 
 /// What a person asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, Serialize, Deserialize)]
@@ -86,6 +86,8 @@ fn probe(machine: &Machine, image: &Path) -> Result<()> {
     let recipe = Recipe {
         name: "probe".into(),
         image: image.into(),
+        boot: Boot::Hotspare,
+        cpu: None,
         command_line: "hs.log=error".into(),
         memory_mib: machine.memory_mib,
         accelerator: Accelerator::Kvm,

@@ -8,12 +8,14 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use hs_core::event::Event;
+use hs_core::figure::Figure;
 
 /// Longest line read as one; what is longer is cut there.
 const LINE_LEN_MAX: u64 = 64 * 1024;
 
 /// A line of the event channel.
 #[derive(Clone, PartialEq, Debug)]
+#[expect(clippy::large_enum_variant, reason = "few at a time, each read once and gone")]
 pub(crate) enum Line {
     /// An event.
     Event(Event),
@@ -24,6 +26,30 @@ pub(crate) enum Line {
 /// Reads one line.
 pub(crate) fn parse(line: &str) -> Line {
     serde_json::from_str(line).map_or_else(|_| Line::Garbled(line.to_owned()), Line::Event)
+}
+
+/// A figure in a line, for a person who watches.
+pub(crate) fn in_words(figure: &Figure) -> String {
+    let Figure {
+        experiment,
+        series,
+        x,
+        x_unit,
+        ..
+    } = figure;
+    let mut words = format!("{experiment} {series} at {x} {x_unit}:");
+    let mut say = |value: Option<f64>, unit: &str| {
+        if let Some(value) = value {
+            words.push_str(&format!(" {value:.1} {unit}"));
+        }
+    };
+    if figure.pause_us.p50 != 0.0 {
+        say(Some(figure.pause_us.p50), "us pause,");
+        say(Some(figure.stall_us), "us stall");
+    }
+    say(figure.wall_s, "s in all");
+    say(figure.rate_per_s, "in a second");
+    words
 }
 
 /// Calls `each` with each line of `source`, without its end and with what is not UTF-8 replaced, until it ends.
@@ -111,6 +137,28 @@ mod tests {
         ] {
             assert_eq!(parse(&serde_json::to_string(&event).unwrap()), Line::Event(event));
         }
+    }
+
+    #[test]
+    fn a_figure_is_told_by_what_it_measured() {
+        let mut figure = Figure {
+            experiment: "fig6-3".into(),
+            series: "measured-full".into(),
+            x: 10.0,
+            x_unit: "MiB".into(),
+            rate_per_s: Some(1.25),
+            ..Figure::default()
+        };
+        assert_eq!(
+            in_words(&figure),
+            "fig6-3 measured-full at 10 MiB: 1.2 in a second"
+        );
+        figure.rate_per_s = None;
+        figure.pause_us.p50 = 5.0;
+        assert_eq!(
+            in_words(&figure),
+            "fig6-3 measured-full at 10 MiB: 5.0 us pause, 0.0 us stall"
+        );
     }
 
     #[test]

@@ -13,14 +13,15 @@ use hs_core::event::{Event, Status};
 use hs_core::role::Role;
 
 use crate::accel::Accelerator;
-use crate::events::Line;
+use crate::events::{self, Line};
 use crate::netns::tap;
-use crate::profile::{AppPlan, Machine, Plan};
-use crate::qemu::{Card, Guest, Plug, Recipe, Sign, clock_s, in_words};
+use crate::profile::{Machine, Plan};
+use crate::qemu::{Boot, Card, Guest, Plug, Recipe, Sign, clock_s, in_words};
 use crate::report::Takeover;
 
 /// Something happened.
 #[derive(Clone, PartialEq, Debug)]
+#[expect(clippy::large_enum_variant, reason = "few at a time, each read once and gone")]
 pub(crate) enum Happening {
     /// A guest, by its number, let something be known.
     Guest(usize, Sign),
@@ -34,10 +35,13 @@ pub(crate) enum Happening {
 pub(crate) struct Ingredients<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) machine: &'a Machine,
-    pub(crate) app: &'a AppPlan,
+    /// What the application is told.
+    pub(crate) words: &'a [String],
     /// The image of each node: the same, but in a test of differing builds.
     pub(crate) images: [PathBuf; 2],
     pub(crate) accelerator: Accelerator,
+    /// Another processor than the machine's.
+    pub(crate) cpu: Option<&'static str>,
     pub(crate) memory_mib: u32,
     pub(crate) seed: u64,
     /// How much the guests log.
@@ -283,7 +287,7 @@ impl Pair {
 
 fn recipe(ingredients: &Ingredients<'_>, index: usize, clock_s: u64) -> Recipe {
     let Ingredients {
-        plan, machine, app, ..
+        plan, machine, words, ..
     } = ingredients;
     let node = &plan.node[index];
     let cluster = match &ingredients.cluster {
@@ -293,7 +297,9 @@ fn recipe(ingredients: &Ingredients<'_>, index: usize, clock_s: u64) -> Recipe {
     Recipe {
         name: node.name.clone(),
         image: ingredients.images[index].clone(),
-        command_line: plan.command_line(index, app, ingredients.seed, ingredients.log),
+        boot: Boot::Hotspare,
+        cpu: ingredients.cpu,
+        command_line: plan.command_line(index, words, ingredients.seed, ingredients.log),
         memory_mib: ingredients.memory_mib,
         accelerator: ingredients.accelerator,
         cards: vec![
@@ -352,15 +358,7 @@ pub(crate) fn in_a_line(pair: &Pair, happening: &Happening) -> Option<String> {
                     if detail.is_empty() { "" } else { ": " }
                 )
             }
-            Event::Figure(figure) => format!(
-                "measured {} {} at {} {}: pause {:.1} us, stall {:.1} us",
-                figure.experiment,
-                figure.series,
-                figure.x,
-                figure.x_unit,
-                figure.pause_us.p50,
-                figure.stall_us
-            ),
+            Event::Figure(figure) => format!("measured {}", events::in_words(figure)),
             Event::Exit { why } => format!("ends: {why}"),
             Event::Status(_) | Event::Takeover { .. } => return None,
         },

@@ -72,7 +72,7 @@ pub(crate) struct AppPlan {
     /// Where it serves.
     pub(crate) port: u16,
     /// What it is told on the command line.
-    words: Vec<String>,
+    pub(crate) words: Vec<String>,
     /// What it is asked to see whether it serves, and how it must answer.
     pub(crate) question: String,
     pub(crate) answer: String,
@@ -164,8 +164,8 @@ impl Plan {
         })
     }
 
-    /// The kernel command line of node number `index` that runs `app`.
-    pub(crate) fn command_line(&self, index: usize, app: &AppPlan, seed: u64, log: &str) -> String {
+    /// The kernel command line of node number `index`, whose application is told `words`.
+    pub(crate) fn command_line(&self, index: usize, words: &[String], seed: u64, log: &str) -> String {
         let (node, peer) = (&self.node[index], &self.node[1 - index]);
         let Timing {
             heartbeat_ms,
@@ -185,7 +185,7 @@ impl Plan {
             peer.cluster_address,
             // The nodes must not draw the same numbers.
             seed.wrapping_add(index as u64),
-            app.words.join(" "),
+            words.join(" "),
         )
     }
 }
@@ -210,14 +210,14 @@ mod tests {
     #[test]
     fn each_node_is_told_its_own_addresses_and_its_peers() {
         let plan = Plan::load().unwrap();
-        let app = plan.app("kv").unwrap();
+        let words = &plan.app("kv").unwrap().words;
         assert_eq!(
-            plan.command_line(0, app, 7, "info"),
+            plan.command_line(0, words, 7, "info"),
             "hs.role=master hs.service=10.77.0.10/24 hs.machine=10.77.0.11 hs.peer-machine=10.77.0.12 \
              hs.cluster=10.78.0.1/24 hs.peer-cluster=10.78.0.2 hs.heartbeat-ms=40 hs.deadline-ms=200 hs.ncon=4 \
              hs.seed=7 hs.log=info -- port=6379"
         );
-        let spare = plan.command_line(1, app, 7, "info");
+        let spare = plan.command_line(1, words, 7, "info");
         assert!(spare.starts_with("hs.role=spare "), "{spare}");
         assert!(
             spare.contains("hs.cluster=10.78.0.2/24 hs.peer-cluster=10.78.0.1 ")

@@ -45,11 +45,24 @@ pub(crate) struct Card {
     pub(crate) plug: Plug,
 }
 
+/// What the image is, and so how the machine starts it.
+#[derive(Clone)]
+pub(crate) enum Boot {
+    /// One of our guests.
+    Hotspare,
+    /// A Linux kernel, with this initial file system. It is started by QEMU's usual firmware: its loader lies in an option
+    /// ROM, which qboot does not run.
+    Linux { initrd: PathBuf },
+}
+
 /// What to start.
 #[derive(Clone)]
 pub(crate) struct Recipe {
     pub(crate) name: String,
     pub(crate) image: PathBuf,
+    pub(crate) boot: Boot,
+    /// Another processor than the machine's.
+    pub(crate) cpu: Option<&'static str>,
     pub(crate) command_line: String,
     pub(crate) memory_mib: u32,
     pub(crate) accelerator: Accelerator,
@@ -63,6 +76,7 @@ pub(crate) struct Recipe {
 
 /// What a guest lets the host know.
 #[derive(Clone, PartialEq, Debug)]
+#[expect(clippy::large_enum_variant, reason = "few at a time, each read once and gone")]
 pub(crate) enum Sign {
     /// A line on its event channel, read at this moment.
     Line(Line, Instant),
@@ -211,9 +225,7 @@ fn command_for(machine: &Machine, recipe: &Recipe) -> Command {
     ]);
     qemu.args([
         "-cpu",
-        &machine.cpu,
-        "-bios",
-        &machine.bios,
+        recipe.cpu.unwrap_or(&machine.cpu),
         "-m",
         &format!("{}M", recipe.memory_mib),
     ]);
@@ -265,11 +277,18 @@ fn command_for(machine: &Machine, recipe: &Recipe) -> Command {
             ),
         ]);
     }
-    // The image again as a module: its symbols, which name what a backtrace lists, are not part of what is loaded.
+    let initrd = match &recipe.boot {
+        Boot::Hotspare => {
+            qemu.args(["-bios", &machine.bios]);
+            // The image again as a module: its symbols, which name what a backtrace lists, are not part of what is loaded.
+            &recipe.image
+        }
+        Boot::Linux { initrd } => initrd,
+    };
     qemu.arg("-kernel")
         .arg(&recipe.image)
         .arg("-initrd")
-        .arg(&recipe.image)
+        .arg(initrd)
         .args(["-append", &recipe.command_line]);
     qemu
 }
@@ -282,7 +301,7 @@ pub(crate) fn clock_s() -> u64 {
 }
 
 /// Seconds since 1970 as QEMU takes them: date and time, UTC.
-fn date_time(clock_s: u64) -> String {
+pub(crate) fn date_time(clock_s: u64) -> String {
     let (day, second) = (clock_s / 86_400, clock_s % 86_400);
     // Days are counted from 1 March 0000, where a year ends with its leap day (H. Hinnant, days_from_civil).
     let shifted = day + 719_468;
@@ -384,6 +403,8 @@ mod tests {
         let recipe = Recipe {
             name: "a".into(),
             image: "image".into(),
+            boot: Boot::Hotspare,
+            cpu: None,
             command_line: "hs.role=master".into(),
             memory_mib: 256,
             accelerator: Accelerator::Tcg,
@@ -405,8 +426,36 @@ mod tests {
             "netdev=cluster,mac=52:54:00:00:00:01,bus=pcie.0,addr=0x3",
             "event_idx=off",
             "-append hs.role=master",
+            "-cpu max -m 256M",
+            "-bios qboot.rom -kernel image -initrd image",
         ] {
             assert!(words.contains(part), "{part} in {words}");
         }
+    }
+
+    #[test]
+    fn linux_has_the_usual_firmware_and_its_own_file_system() {
+        let machine = Plan::load().unwrap().machine().unwrap();
+        let recipe = Recipe {
+            name: "linux".into(),
+            image: "vmlinuz".into(),
+            boot: Boot::Linux {
+                initrd: "init.cpio".into(),
+            },
+            cpu: Some("max,-erms"),
+            command_line: "console=ttyS0 -- quick".into(),
+            memory_mib: 2800,
+            accelerator: Accelerator::Tcg,
+            cards: Vec::new(),
+            clock_s: 0,
+            print_log: false,
+        };
+        let words = words(&command_for(&machine, &recipe));
+        assert!(words.contains("-cpu max,-erms -m 2800M"), "{words}");
+        assert!(
+            words.contains("-kernel vmlinuz -initrd init.cpio -append 'console=ttyS0 -- quick'"),
+            "{words}"
+        );
+        assert!(!words.contains("-bios"), "{words}");
     }
 }

@@ -163,9 +163,10 @@ pub(crate) fn inside(orders: Orders, files: Vec<OwnedFd>, channel: OwnedFd) -> R
     let mut pair = Pair::start(&Ingredients {
         plan: &plan,
         machine: &machine,
-        app,
+        words: &app.words,
         images: [orders.image.clone(), orders.image.clone()],
         accelerator,
+        cpu: None,
         memory_mib: orders.memory_mib.unwrap_or(machine.memory_mib),
         seed: orders.seed,
         log: orders.log.as_deref().unwrap_or("info"),

@@ -12,7 +12,7 @@ use hs_core::platform::Exit;
 use super::inside::Ground;
 use crate::events::Line;
 use crate::guest_build::{self, Variant};
-use crate::qemu::{Card, Guest, Plug, Recipe, Sign, clock_s, exit_code, in_words};
+use crate::qemu::{Boot, Card, Guest, Plug, Recipe, Sign, clock_s, exit_code, in_words};
 
 /// How long all tests of a guest may take together.
 const TESTS_LIMIT: Duration = Duration::from_secs(200);
@@ -46,6 +46,8 @@ fn boot(
     let recipe = Recipe {
         name: "ktest".into(),
         image: guest_build::image("ktest", Variant::Usual),
+        boot: Boot::Hotspare,
+        cpu: None,
         command_line: command_line.into(),
         memory_mib: ground.machine.memory_mib,
         accelerator: ground.accelerator,

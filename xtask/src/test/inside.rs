@@ -130,9 +130,10 @@ impl Ground {
         Pair::start(&Ingredients {
             plan: &self.plan,
             machine: &self.machine,
-            app: self.plan.app("kv")?,
+            words: &self.plan.app("kv")?.words,
             images,
             accelerator: self.accelerator,
+            cpu: None,
             memory_mib: self.machine.memory_mib,
             seed: 1,
             log: "info",
