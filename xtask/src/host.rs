@@ -18,6 +18,8 @@ pub(crate) enum Purpose {
     Run,
     /// To run all tests.
     Test,
+    /// To run the benchmark.
+    Bench,
 }
 
 /// A thing that must be there, and the Debian package that brings it.
@@ -53,6 +55,12 @@ const TEST_NEEDS: &[Need] = &[
     },
 ];
 
+const BENCH_NEEDS: &[Need] = &[Need {
+    // A part of it that some distributions leave out.
+    present: || find("tc").is_some(),
+    package: "iproute2",
+}];
+
 /// The Python of the distribution, which has the distribution's packages.
 pub(crate) const PYTHON: &str = "/usr/bin/python3";
 
@@ -82,9 +90,12 @@ pub(crate) fn check(purpose: Purpose) -> Result<()> {
     };
     let wanted = || {
         let mut packages = missing(RUN_NEEDS);
-        if purpose == Purpose::Test {
-            packages.extend(missing(TEST_NEEDS));
-        }
+        packages.extend(match purpose {
+            Purpose::Run => Vec::new(),
+            Purpose::Test => missing(TEST_NEEDS),
+            Purpose::Bench => missing(BENCH_NEEDS),
+        });
+        packages.dedup();
         packages
     };
     let packages = wanted();

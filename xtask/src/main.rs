@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod accel;
+mod bench;
 mod client;
 mod command;
 mod events;
@@ -22,6 +23,7 @@ mod run_pair;
 mod steps;
 mod test;
 mod tidy;
+mod tied;
 mod wire;
 
 use std::process::ExitCode;
@@ -44,6 +46,11 @@ enum Command {
     Client(client::Options),
     /// Runs every test: formatting, lints, host tests, guests in QEMU, pairs in QEMU.
     Test(test::Options),
+    /// Measures checkpoints beside what Linux offers, and draws the thesis's tables and figures.
+    Bench(bench::Options),
+    /// Becomes a program that dies with the process that started it.
+    #[command(hide = true)]
+    Tied(tied::Options),
     /// Between `run-pair` and the namespace: dies with the process that started it.
     #[command(hide = true)]
     Enter {
@@ -63,6 +70,8 @@ fn main() -> ExitCode {
         Command::RunPair(options) => run_pair::run(options),
         Command::Client(options) => client::run(&options),
         Command::Test(options) => test::run(&options),
+        Command::Bench(options) => bench::run(options),
+        Command::Tied(options) => tied::run(&options),
         Command::Enter { parent } => netns::enter(parent),
         Command::Inside => netns::inside(),
         Command::TestInside(options) => test::run_inside(&options),

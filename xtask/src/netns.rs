@@ -18,7 +18,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::{CommandExt, ExitStatusExt, parent_id};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -33,7 +33,7 @@ use signal_hook::iterator::Signals;
 
 use crate::command::{OURSELVES, command, show};
 use crate::profile::Plan;
-use crate::{handover, run_pair, test};
+use crate::{bench, handover, run_pair, test, tied};
 
 /// What to do inside.
 #[derive(Serialize, Deserialize)]
@@ -42,6 +42,8 @@ pub(crate) enum Task {
     RunPair(run_pair::Orders),
     /// One test.
     Test(test::Orders),
+    /// The guests of a benchmark. Its file: see [`bench::inside`].
+    Bench(bench::Orders),
 }
 
 /// How long the inside has to end in order after the first signal.
@@ -95,10 +97,7 @@ pub(crate) fn run(task: &Task, files: &[BorrowedFd<'_>]) -> Result<ExitCode> {
 /// # Errors
 /// The parent is gone, or `unshare` is.
 pub(crate) fn enter(parent: u32) -> Result<ExitCode> {
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    if parent_id() != parent {
-        bail!("started by hand, or the starting process is gone");
-    }
+    tied::tie_to(parent)?;
     // Survives the exec, so that the inside is this very program even if its file was replaced meanwhile.
     let program = File::open(OURSELVES)?;
     fcntl_setfd(&program, FdFlags::empty())?;
@@ -138,6 +137,7 @@ pub(crate) fn inside() -> Result<ExitCode> {
     match task {
         Task::RunPair(orders) => run_pair::inside(orders, files, channel),
         Task::Test(orders) => test::inside(&orders, channel),
+        Task::Bench(orders) => bench::inside(orders, files, channel),
     }
 }
 

@@ -1,0 +1,176 @@
+//! The phases of a run: who measures, in which order, which experiments, and how long that may take at most.
+//!
+//! One after the other, never two at once: on a small host one would take the processor from the other. A limit is for a guest
+//! that hangs; one that works stays well below it.
+
+use std::time::Duration;
+
+use figures::experiment::{EXPERIMENTS, Ground};
+
+/// Who measures.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Who {
+    /// The peers on the host itself.
+    Native,
+    /// Our guest.
+    Guest,
+    /// The peers in a Linux guest.
+    Linux,
+    /// Two of our guests on a limited cluster link.
+    LimitedPair,
+    /// Two of our guests.
+    Pair,
+}
+
+/// One phase.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Phase {
+    pub(super) who: Who,
+    pub(super) name: &'static str,
+    pub(super) shows: &'static str,
+    /// What the measuring program is told.
+    pub(super) words: Vec<String>,
+    pub(super) limit: Duration,
+}
+
+/// Who, name, what it shows, what of the experiments it runs, and the limits in seconds: quick, full.
+type Known = (Who, &'static str, &'static str, Ground, u64, u64);
+const KNOWN: [Known; 5] = [
+    (
+        Who::Native,
+        "native",
+        "the peers on this host, for reference",
+        Ground::Linux,
+        60,
+        300,
+    ),
+    (Who::Guest, "guest", "our guest alone", Ground::Guest, 180, 1500),
+    (
+        Who::Linux,
+        "linux",
+        "the peers in a Linux guest",
+        Ground::Linux,
+        120,
+        900,
+    ),
+    (
+        Who::LimitedPair,
+        "limited-pair",
+        "a pair on a link of 100 Mbit/s",
+        Ground::LimitedPair,
+        90,
+        480,
+    ),
+    (
+        Who::Pair,
+        "pair",
+        "a pair on a link without limit",
+        Ground::Pair,
+        60,
+        240,
+    ),
+];
+
+/// The phases that a run consists of: of the experiments in `only` (all if it is empty), without the Linux guest if there is none.
+pub(super) fn chosen(only: &[String], quick: bool, linux: bool) -> Vec<Phase> {
+    let mut phases = Vec::new();
+    for (who, name, shows, ground, quick_s, full_s) in KNOWN {
+        let names: Vec<&str> = EXPERIMENTS
+            .iter()
+            .filter(|experiment| experiment.grounds.contains(&ground) && is_asked(only, experiment.name))
+            .map(|experiment| experiment.name)
+            .collect();
+        if names.is_empty() || (who == Who::Linux && !linux) {
+            continue;
+        }
+        phases.push(Phase {
+            who,
+            name,
+            shows,
+            words: words(who, &names, only.is_empty(), quick),
+            limit: Duration::from_secs(if quick { quick_s } else { full_s }),
+        });
+    }
+    phases
+}
+
+/// Whether the experiment `name` is part of a run with this `--only`.
+pub(super) fn is_asked(only: &[String], name: &str) -> bool {
+    only.is_empty() || only.iter().any(|other| other == name)
+}
+
+/// What the program of `who` is told to run the experiments `names`, which are `all` it has, or some.
+fn words(who: Who, names: &[&str], all: bool, quick: bool) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    match who {
+        Who::LimitedPair | Who::Pair => words.extend(["pair".into(), format!("only={}", names.join(","))]),
+        Who::Native | Who::Guest | Who::Linux if all => {}
+        Who::Native | Who::Guest | Who::Linux => {
+            words.extend(names.iter().map(|name| format!("only={name}")))
+        }
+    }
+    if quick {
+        words.push("quick".into());
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(only: &[&str], linux: bool) -> Vec<&'static str> {
+        let only: Vec<String> = only.iter().map(|name| (*name).into()).collect();
+        chosen(&only, true, linux)
+            .iter()
+            .map(|phase| phase.name)
+            .collect()
+    }
+
+    #[test]
+    fn a_phase_runs_only_if_it_has_something_to_measure() {
+        assert_eq!(
+            names(&[], true),
+            ["native", "guest", "linux", "limited-pair", "pair"]
+        );
+        assert_eq!(names(&[], false), ["native", "guest", "limited-pair", "pair"]);
+        assert_eq!(names(&["policy"], true), ["guest"]);
+        assert_eq!(names(&["fig6-4"], true), ["limited-pair"]);
+        assert_eq!(
+            names(&["replication", "size-1pct"], true),
+            ["native", "guest", "linux", "pair"]
+        );
+    }
+
+    #[test]
+    fn programs_are_told_what_was_asked_for() {
+        let words = |only: &[&str], quick| -> Vec<String> {
+            let only: Vec<String> = only.iter().map(|name| (*name).into()).collect();
+            chosen(&only, quick, true)
+                .iter()
+                .map(|phase| phase.words.join(" "))
+                .collect()
+        };
+        assert_eq!(
+            words(&[], false),
+            ["", "", "", "pair only=fig6-3,fig6-4", "pair only=replication"]
+        );
+        assert_eq!(
+            words(&["fig6-1", "policy"], true)[1],
+            "only=fig6-1 only=policy quick"
+        );
+        assert_eq!(words(&["fig6-1", "policy"], true)[2], "only=fig6-1 quick");
+    }
+
+    #[test]
+    fn even_a_run_that_always_hangs_ends() {
+        let total = |quick| {
+            chosen(&[], quick, true)
+                .iter()
+                .map(|phase| phase.limit)
+                .sum::<Duration>()
+        };
+        assert!(total(true) < Duration::from_secs(10 * 60));
+        assert!(total(false) < Duration::from_secs(60 * 60));
+    }
+}
