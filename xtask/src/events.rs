@@ -15,7 +15,6 @@ const LINE_LEN_MAX: u64 = 64 * 1024;
 
 /// A line of the event channel.
 #[derive(Clone, PartialEq, Debug)]
-#[expect(clippy::large_enum_variant, reason = "few at a time, each read once and gone")]
 pub(crate) enum Line {
     /// An event.
     Event(Event),

@@ -21,7 +21,6 @@ use crate::report::Takeover;
 
 /// Something happened.
 #[derive(Clone, PartialEq, Debug)]
-#[expect(clippy::large_enum_variant, reason = "few at a time, each read once and gone")]
 pub(crate) enum Happening {
     /// A guest, by its number, let something be known.
     Guest(usize, Sign),

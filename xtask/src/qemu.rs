@@ -76,7 +76,6 @@ pub(crate) struct Recipe {
 
 /// What a guest lets the host know.
 #[derive(Clone, PartialEq, Debug)]
-#[expect(clippy::large_enum_variant, reason = "few at a time, each read once and gone")]
 pub(crate) enum Sign {
     /// A line on its event channel, read at this moment.
     Line(Line, Instant),

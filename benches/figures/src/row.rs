@@ -184,7 +184,7 @@ pub(crate) mod tests {
         };
         let mut rows = Rows::default();
         rows.push(Row {
-            figure,
+            figure: *figure,
             accel: Accel::Tcg,
         });
         let value: serde_json::Value = serde_json::from_str(&rows.to_json()).unwrap();

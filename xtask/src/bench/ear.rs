@@ -55,7 +55,7 @@ impl<'a> Ear<'a> {
                 self.figures += 1;
                 self.steps.tell(&events::in_words(&figure));
                 (self.tell)(Word::Row(Row {
-                    figure,
+                    figure: *figure,
                     accel: self.accel,
                 }))
             }
