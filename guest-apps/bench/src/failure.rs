@@ -2,7 +2,11 @@
 
 use core::fmt;
 
+use hs_core::StartError;
+use hs_core::checkpoint::CheckpointError;
+use hs_core::class::ClassError;
 use hs_core::platform::{CptctlError, CptforkError, MapError, SpawnError};
+use hs_core::registry::thread::ThreadError;
 use kernel::cpt::ModeError;
 
 /// Why something could not be measured. Its figures are missing; what is told already stands.
@@ -29,6 +33,22 @@ pub(crate) enum Failure {
     Spawn(SpawnError),
     /// A child did not come to its end.
     ChildStuck,
+    /// The library did not start.
+    Start(StartError),
+    /// A class could not be made.
+    Class(ClassError),
+    /// A class has less room than it was made for.
+    ClassFull,
+    /// A worker could not be registered or deregistered.
+    Worker(ThreadError),
+    /// The library refused a checkpoint, or lost it.
+    Checkpoint(CheckpointError),
+    /// No spare came.
+    NoSpare,
+    /// The other node does not answer on the bare link.
+    NoPeer,
+    /// So many checkpoints were lost.
+    Lost(u64),
 }
 
 impl fmt::Display for Failure {
@@ -49,6 +69,16 @@ impl fmt::Display for Failure {
                 )
             }
             Failure::Spawn(error) => error.fmt(f),
+            Failure::Start(error) => error.fmt(f),
+            Failure::Class(error) => error.fmt(f),
+            Failure::ClassFull => f.write_str("a class has less room than it was made for"),
+            Failure::Worker(error) => error.fmt(f),
+            Failure::Checkpoint(error) => error.fmt(f),
+            Failure::NoSpare => f.write_str("no spare has joined within 60 s: is it told the same words?"),
+            Failure::NoPeer => {
+                f.write_str("the other node does not answer on the cluster link: is it told the same words?")
+            }
+            Failure::Lost(count) => write!(f, "{count} checkpoints were lost: the log says why"),
             Failure::ChildStuck => f.write_str("a checkpoint child did not come to its end within 60 s"),
         }
     }
@@ -57,6 +87,12 @@ impl fmt::Display for Failure {
 impl From<MapError> for Failure {
     fn from(error: MapError) -> Self {
         Failure::Map(error)
+    }
+}
+
+impl From<ClassError> for Failure {
+    fn from(error: ClassError) -> Self {
+        Failure::Class(error)
     }
 }
 

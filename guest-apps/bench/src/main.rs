@@ -13,23 +13,28 @@
 extern crate alloc;
 
 mod failure;
+mod library;
+mod pair;
 mod pipe;
 mod raw;
+mod rounds;
 
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 
-use bench_plan::experiment::Experiment;
 use bench_plan::words::Orders;
 use hs_core::event::Event;
 use hs_core::figure::Figure;
-use hs_core::platform::{Exit, Machine};
+use hs_core::platform::{Exit, Machine, PAGE_LEN};
 use kernel::Guest;
 
 use failure::Failure;
 
 kernel::entry!(main);
+
+/// Pages in a MiB.
+const MIB_PAGES: usize = (1 << 20) / PAGE_LEN;
 
 /// What an experiment is given.
 #[derive(Clone, Copy)]
@@ -52,24 +57,34 @@ impl Context {
 }
 
 fn main(guest: &'static Guest) -> ! {
-    let words = guest.options().application.iter().map(String::as_str);
-    let orders = Orders::parse(words).unwrap_or_else(|error| refuse_words(guest, &format!("{error}")));
-    match orders {
-        Orders::Experiments {
-            chosen,
-            quick,
-            pair: false,
-        } => run(Context { guest, quick }, &chosen),
-        _ => refuse_words(guest, "not yet"),
+    let orders = orders(guest);
+    if orders.pair() {
+        pair::live(guest, &orders);
     }
+    match orders {
+        Orders::Experiments { chosen, quick, .. } => {
+            let context = Context { guest, quick };
+            raw::run(context, &chosen);
+            let why = format!("{} experiments are done", chosen.len());
+            guest.emit(&Event::Exit { why });
+        }
+        Orders::Run { knobs, .. } => {
+            let context = Context { guest, quick: false };
+            if let Err(failure) = library::run::alone(context, &knobs) {
+                refuse(guest, "run", &failure);
+            }
+            guest.emit(&Event::Exit {
+                why: "the run is done".to_string(),
+            });
+        }
+    }
+    guest.exit(Exit::Success)
 }
 
-/// Runs the experiments of a guest alone, then ends it.
-fn run(context: Context, chosen: &[Experiment]) -> ! {
-    raw::run(context, chosen);
-    let why = format!("{} experiments are done", chosen.len());
-    context.guest.emit(&Event::Exit { why });
-    context.guest.exit(Exit::Success)
+/// What the words say; a guest that misunderstands them ends.
+fn orders(guest: &Guest) -> Orders {
+    let words = guest.options().application.iter().map(String::as_str);
+    Orders::parse(words).unwrap_or_else(|error| refuse_words(guest, &format!("{error}")))
 }
 
 /// Says that something is not measured.

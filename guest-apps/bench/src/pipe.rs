@@ -73,8 +73,16 @@ impl Pipe {
             ring.len -= count;
             taken += count;
         }
-        self.room.notify_one();
+        self.room.notify_all();
         taken
+    }
+
+    /// Waits until all that was written has been read.
+    pub(crate) fn wait_empty(&self) {
+        let mut ring = self.ring.lock();
+        while ring.len > 0 {
+            self.room.wait(&mut ring, None);
+        }
     }
 
     /// No more will be written.

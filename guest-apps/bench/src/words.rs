@@ -137,6 +137,13 @@ pub enum WordError {
     SinkNeedsPair,
     /// A pair's run has the link as its sink.
     SinkNotInPair(Sink),
+    /// In a pair the kernel is told this by another option, before there is a node.
+    SaidOtherwise {
+        /// The knob.
+        knob: &'static str,
+        /// The option.
+        option: &'static str,
+    },
     /// More regions than pages.
     NoPageForRegion {
         /// Regions asked for.
@@ -185,6 +192,9 @@ impl fmt::Display for WordError {
                     "sink={}: a pair's checkpoints go to its link: sink=link",
                     sink.name()
                 )
+            }
+            WordError::SaidOtherwise { knob, option } => {
+                write!(f, "{knob}=: a pair's node is told this by {option}=, before --")
             }
             WordError::NoPageForRegion { regions, pages } => {
                 write!(f, "regions={regions}: more than the {pages} pages of mem-kib")

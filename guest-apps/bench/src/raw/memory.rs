@@ -9,10 +9,8 @@ use kernel::cpt::region::Region;
 use kernel::cpt::{Mode, set_mode, window};
 use kernel::mem::frames;
 
+use crate::MIB_PAGES;
 use crate::failure::Failure;
-
-/// Pages in a MiB.
-pub(super) const MIB_PAGES: usize = (1 << 20) / PAGE_LEN;
 
 /// What is left to the kernel beside a measurement's pages and copies, in pages.
 const SLACK_PAGES: usize = 8 * MIB_PAGES;

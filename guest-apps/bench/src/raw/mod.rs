@@ -1,6 +1,6 @@
 //! The experiments with `cptfork` alone: memory that no library manages, and children that only take their pages.
 //!
-//! One measurement is rounds of the same kind ([`rounds`]) over one [`Memory`](memory::Memory), with a
+//! One measurement is rounds of the same kind ([`rounds`](crate::rounds)) over one [`Memory`](memory::Memory), with a
 //! [`Child`](child::Child) that is held back while the parent writes on.
 
 mod child;
@@ -8,15 +8,16 @@ mod memory;
 mod pipe;
 mod policy;
 mod released;
-mod rounds;
 mod sizes;
 mod snapshots;
+mod subject;
 mod tables;
 
 use alloc::vec::Vec;
 
 use bench_plan::experiment::Experiment;
 
+use crate::library::checkpoint;
 use crate::{Context, refuse};
 
 /// Runs those of `chosen` that are of this kind.
@@ -45,9 +46,8 @@ pub(crate) fn run(context: Context, chosen: &[Experiment]) {
             Experiment::Snapshots => snapshots::run(context),
             Experiment::Released => released::run(context),
             Experiment::Policy => policy::run(context),
-            Experiment::Checkpoint | Experiment::Fig63 | Experiment::Fig64 | Experiment::Replication => {
-                Ok(())
-            }
+            Experiment::Checkpoint => checkpoint::run(context),
+            Experiment::Fig63 | Experiment::Fig64 | Experiment::Replication => Ok(()),
         };
         if let Err(failure) = result {
             refuse(context.guest, experiment.name(), &failure);

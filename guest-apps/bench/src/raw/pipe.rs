@@ -15,10 +15,10 @@ use hs_core::platform::{Machine, PAGE_LEN, Priority};
 use kernel::time::stopwatch_ns;
 
 use super::child::Flag;
-use super::rounds::{Point, Repeats, us};
 use crate::Context;
 use crate::failure::Failure;
 use crate::pipe::Pipe;
+use crate::rounds::{Point, Repeats, us};
 
 /// Tells the figure of series `pipe`.
 pub(super) fn measure(

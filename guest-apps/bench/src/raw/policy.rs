@@ -5,10 +5,11 @@ use bench_plan::pattern;
 use hs_core::platform::{PAGE_LEN, View};
 use kernel::cpt::Mode;
 
-use super::memory::{MIB_PAGES, Memory, check_room};
-use super::rounds::{Point, Repeats, measure};
-use crate::Context;
+use super::memory::{Memory, check_room};
+use super::subject::measure;
 use crate::failure::Failure;
+use crate::rounds::{Point, Repeats};
+use crate::{Context, MIB_PAGES};
 
 const MIB: usize = 4;
 /// Modified pages at which a copy within the pause may be better than a child.
@@ -39,7 +40,7 @@ fn compare(
     ways: &[(&str, View)],
 ) -> Result<(), Failure> {
     let point = Point {
-        experiment: Experiment::Policy,
+        experiment: Experiment::Policy.name(),
         x: dirty_pages as f64,
         unit: "dirty pages",
     };

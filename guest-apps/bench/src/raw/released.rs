@@ -12,10 +12,10 @@ use kernel::cpt::{self, Counters, Mode, Other};
 use kernel::time::stopwatch_ns;
 
 use super::child::{Nursery, Take, When};
-use super::memory::{DirtySet, MIB_PAGES, Memory, check_room};
-use super::rounds::{Point, Repeats, since, us};
-use crate::Context;
+use super::memory::{DirtySet, Memory, check_room};
 use crate::failure::Failure;
+use crate::rounds::{Point, Repeats, since, us};
+use crate::{Context, MIB_PAGES};
 
 const MIB: usize = 64;
 
@@ -38,7 +38,7 @@ pub(super) fn run(context: Context) -> Result<(), Failure> {
     let dirty = memory.dirty_set(dirty_pages, 4);
     let clean = memory.clean_set(&dirty);
     let point = Point {
-        experiment: Experiment::Released,
+        experiment: Experiment::Released.name(),
         x: MIB as f64,
         unit: "MiB",
     };

@@ -9,11 +9,12 @@ use bench_plan::pattern;
 use hs_core::platform::{PAGE_LEN, View};
 use kernel::cpt::Mode;
 
-use super::memory::{MIB_PAGES, Memory, check_room};
+use super::memory::{Memory, check_room};
 use super::pipe;
-use super::rounds::{Point, Repeats, measure};
+use super::subject::measure;
 use crate::failure::Failure;
-use crate::{Context, refuse};
+use crate::rounds::{Point, Repeats};
+use crate::{Context, MIB_PAGES, refuse};
 
 /// As the thesis's test has it.
 const REGIONS: usize = 4;
@@ -31,7 +32,7 @@ pub(super) fn small(context: Context) -> Result<(), Failure> {
     for kib in FIG61_KIB {
         let pages = kib * 1024 / PAGE_LEN;
         let point = Point {
-            experiment: Experiment::Fig61,
+            experiment: Experiment::Fig61.name(),
             x: kib as f64,
             unit: "KiB",
         };
@@ -45,7 +46,7 @@ pub(super) fn shares(context: Context) -> Result<(), Failure> {
     for percent in FIG62_PERCENT {
         let pages = FIG62_MIB * MIB_PAGES;
         let point = Point {
-            experiment: Experiment::Fig62,
+            experiment: Experiment::Fig62.name(),
             x: percent as f64,
             unit: "% dirty",
         };
@@ -121,7 +122,7 @@ pub(super) fn large(context: Context, experiments: &[Experiment]) -> Result<(), 
                     continue;
                 }
                 let point = Point {
-                    experiment: *experiment,
+                    experiment: experiment.name(),
                     x: mib as f64,
                     unit: "MiB",
                 };

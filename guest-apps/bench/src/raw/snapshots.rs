@@ -5,10 +5,11 @@ use bench_plan::pattern;
 use hs_core::platform::View;
 use kernel::cpt::Mode;
 
-use super::memory::{MIB_PAGES, Memory, check_room};
-use super::rounds::{Point, Repeats, measure};
-use crate::Context;
+use super::memory::{Memory, check_room};
+use super::subject::measure;
 use crate::failure::Failure;
+use crate::rounds::{Point, Repeats};
+use crate::{Context, MIB_PAGES};
 
 const ALIVE: [usize; 4] = [1, 2, 4, 8];
 const MIB: usize = 16;
@@ -23,7 +24,7 @@ pub(super) fn run(context: Context) -> Result<(), Failure> {
         let dirty = memory.dirty_set(dirty_pages, 4);
         for alive in ALIVE {
             let point = Point {
-                experiment: Experiment::Snapshots,
+                experiment: Experiment::Snapshots.name(),
                 x: alive as f64,
                 unit: "snapshots alive",
             };

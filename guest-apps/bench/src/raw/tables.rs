@@ -14,10 +14,10 @@ use kernel::thread;
 use kernel::time::stopwatch_ns;
 
 use super::child::{Nursery, Take, When};
-use super::memory::{DirtySet, MIB_PAGES, Memory, check_room};
-use super::rounds::{Point, since, us};
-use crate::Context;
+use super::memory::{DirtySet, Memory, check_room};
 use crate::failure::Failure;
+use crate::rounds::{Point, since, us};
+use crate::{Context, MIB_PAGES};
 
 const FORKS: usize = 400;
 const MIB: usize = 16;
@@ -35,7 +35,7 @@ pub(super) fn forks(context: Context) -> Result<(), Failure> {
     let pages = MIB * MIB_PAGES;
     check_room(3 * pages)?;
     let point = Point {
-        experiment: Experiment::Table31,
+        experiment: Experiment::Table31.name(),
         x: MIB as f64,
         unit: "MiB",
     };
@@ -53,7 +53,7 @@ pub(super) fn writes(context: Context) -> Result<(), Failure> {
     let pages = MIB * MIB_PAGES;
     check_room(3 * pages)?;
     let point = Point {
-        experiment: Experiment::Table32,
+        experiment: Experiment::Table32.name(),
         x: MIB as f64,
         unit: "MiB",
     };
@@ -70,7 +70,7 @@ pub(super) fn writes(context: Context) -> Result<(), Failure> {
 pub(super) fn entries(context: Context) -> Result<(), Failure> {
     check_room(2 * ENTRIES)?;
     let point = Point {
-        experiment: Experiment::Table33,
+        experiment: Experiment::Table33.name(),
         x: ENTRIES as f64,
         unit: "map entries",
     };

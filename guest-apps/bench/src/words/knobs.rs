@@ -184,6 +184,13 @@ impl Knobs {
             (Sink::Null | Sink::Pipe, true) => return Err(WordError::SinkNotInPair(self.sink)),
             _ => {}
         }
+        let said = [
+            (self.freeze.is_some(), "mode", "hs.cptfork"),
+            (self.way != Choice::Auto, "way", "hs.checkpoint"),
+        ];
+        if let Some((_, knob, option)) = said.into_iter().find(|(said, ..)| *said && pair) {
+            return Err(WordError::SaidOtherwise { knob, option });
+        }
         if self.regions > self.pages() {
             return Err(WordError::NoPageForRegion {
                 regions: self.regions,

@@ -97,6 +97,14 @@ fn what_is_not_right_is_refused_by_name() {
         ("run way=none", "way=none"),
         ("run sink=link", "sink=link takes a pair"),
         ("pair run sink=null", "sink=null: a pair's checkpoints"),
+        (
+            "pair run sink=link mode=lazy",
+            "mode=: a pair's node is told this by hs.cptfork=",
+        ),
+        (
+            "pair run sink=link way=copy",
+            "way=: a pair's node is told this by hs.checkpoint=",
+        ),
         ("run descriptors=1", "descriptors: nothing of the kind"),
         ("run signals=2", "signals: nothing of the kind"),
     ] {

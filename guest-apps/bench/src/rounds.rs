@@ -19,18 +19,12 @@
 //! in use lately, and whoever comes first after a child's end would pay for that (600 µs at 1 GiB).
 
 use alloc::string::ToString;
-use alloc::sync::Arc;
-use alloc::vec::Vec;
 
-use bench_plan::experiment::Experiment;
 use bench_plan::statistics::{self, Samples};
 use hs_core::figure::Figure;
-use hs_core::platform::View;
-use kernel::cpt::{self, Counters, Other};
+use kernel::cpt::{self, Counters};
 use kernel::time::stopwatch_ns;
 
-use super::child::{Nursery, Take, When};
-use super::memory::{DirtySet, Memory};
 use crate::Context;
 use crate::failure::Failure;
 
@@ -47,14 +41,14 @@ const SETTLING: usize = 4;
 
 /// How often something is measured.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Repeats {
-    pub(super) runs: usize,
-    pub(super) rounds: usize,
+pub(crate) struct Repeats {
+    pub(crate) runs: usize,
+    pub(crate) rounds: usize,
 }
 
 impl Repeats {
     /// For rounds that write to so many pages each.
-    pub(super) fn of(context: Context, dirty_pages: usize) -> Self {
+    pub(crate) fn of(context: Context, dirty_pages: usize) -> Self {
         let (writes, most) = if context.quick {
             (WRITES_QUICK, ROUNDS_MAX_QUICK)
         } else {
@@ -69,23 +63,24 @@ impl Repeats {
 
 /// What was measured, in microseconds.
 #[derive(Default)]
-pub(super) struct Measured {
-    pub(super) pause: Samples,
-    pub(super) stall: Samples,
-    pub(super) child: Samples,
-    pub(super) faults: Samples,
-    pub(super) flush: Samples,
-    pub(super) flush_stall: Samples,
+pub(crate) struct Measured {
+    pub(crate) pause: Samples,
+    pub(crate) stall: Samples,
+    pub(crate) child: Samples,
+    pub(crate) faults: Samples,
+    pub(crate) flush: Samples,
+    pub(crate) flush_stall: Samples,
     /// How much longer than the reload beside it `cptfork` took.
-    pub(super) above_flush: Samples,
+    pub(crate) above_flush: Samples,
 }
 
-pub(super) fn us(nanoseconds: u64) -> f64 {
+/// Nanoseconds as microseconds.
+pub(crate) fn us(nanoseconds: u64) -> f64 {
     nanoseconds as f64 / 1000.0
 }
 
 /// What the kernel counted since `before`.
-pub(super) fn since(before: Counters) -> Counters {
+pub(crate) fn since(before: Counters) -> Counters {
     let now = cpt::counters();
     Counters {
         span_faults: now.span_faults - before.span_faults,
@@ -98,33 +93,42 @@ pub(super) fn since(before: Counters) -> Counters {
     }
 }
 
-/// Rounds over `memory`, of which `dirty` is modified in each. `older` snapshots are alive all the time.
+/// What takes checkpoints of something that it writes to. All times are nanoseconds.
+pub(crate) trait Subject {
+    /// Writes `value` to every page of the dirty set.
+    fn write(&mut self, value: u8);
+
+    /// Whatever else is alive while a checkpoint is measured begins.
+    ///
+    /// # Errors
+    /// It does not.
+    fn surround(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// What a checkpoint needs that is not part of its pause.
+    fn expect(&mut self) {}
+
+    /// Takes a checkpoint: its pause.
+    ///
+    /// # Errors
+    /// It was refused.
+    fn checkpoint(&mut self) -> Result<u64, Failure>;
+
+    /// Brings the checkpoint to its end, and what surrounds it: how long its child took.
+    ///
+    /// # Errors
+    /// It did not end, or was lost.
+    fn end(&mut self) -> Result<u64, Failure>;
+}
+
+/// Rounds over `subject`, which has nothing modified but its dirty set.
 ///
 /// # Errors
 /// A checkpoint could not be taken, or was cancelled.
-pub(super) fn measure(
-    repeats: Repeats,
-    memory: &mut Memory,
-    dirty: &DirtySet,
-    view: View,
-    older: usize,
-) -> Result<Measured, Failure> {
-    let nursery = Nursery::new();
-    let take = match view {
-        View::Whole => Take::All(Arc::from(memory.ranges())),
-        View::Incremental | View::Copied => Take::Dirty,
-    };
+pub(crate) fn measure(repeats: Repeats, subject: &mut dyn Subject) -> Result<Measured, Failure> {
     let mut measured = Measured::default();
-    let mut rounds = Rounds {
-        memory,
-        dirty,
-        view,
-        older,
-        nursery,
-        take,
-        value: 0,
-    };
-    rounds.nursery.settle()?;
+    let mut rounds = Rounds { subject, value: 0 };
     // One round for what is slow at first only: the frames, the children's room.
     rounds.round(&mut Measured::default())?;
     let before = cpt::counters();
@@ -141,12 +145,7 @@ pub(super) fn measure(
 }
 
 struct Rounds<'a> {
-    memory: &'a mut Memory,
-    dirty: &'a DirtySet,
-    view: View,
-    older: usize,
-    nursery: Nursery,
-    take: Take,
+    subject: &'a mut dyn Subject,
     /// What was written last.
     value: u8,
 }
@@ -156,7 +155,7 @@ impl Rounds<'_> {
     fn write(&mut self) -> u64 {
         self.value = self.value.wrapping_add(1);
         let begun = stopwatch_ns();
-        self.memory.write(self.dirty, self.value);
+        self.subject.write(self.value);
         stopwatch_ns() - begun
     }
 
@@ -177,22 +176,14 @@ impl Rounds<'_> {
         let flush_ns = stopwatch_ns() - begun;
         let refilled_ns = self.write();
 
-        let mut older = Vec::new();
-        for _ in 0..self.older {
-            self.write();
-            let child = self.nursery.expect(self.take.clone(), When::Released);
-            older.push(child.fork(self.view, Other::Share)?.0);
-        }
+        self.subject.surround()?;
         self.prepare();
-        let expected = self.nursery.expect(self.take.clone(), When::Released);
+        self.subject.expect();
         let before = cpt::counters();
-        let (child, pause_ns) = expected.fork(self.view, Other::Share)?;
+        let pause_ns = self.subject.checkpoint()?;
         let rewrite_ns = self.write();
         let counted = since(before);
-        let child_ns = child.end()?;
-        for child in older {
-            child.end()?;
-        }
+        let child_ns = self.subject.end()?;
 
         self.write();
         let plain_ns = self.write();
@@ -225,7 +216,7 @@ impl Measured {
     }
 
     /// The checkpoints' figure, each of so many bytes.
-    pub(super) fn figure(&self, point: &Point, series: &str, bytes: u64) -> Figure {
+    pub(crate) fn figure(&self, point: &Point, series: &str, bytes: u64) -> Figure {
         Figure {
             bytes,
             faults: Some(statistics::mean(&self.faults.all())),
@@ -235,28 +226,28 @@ impl Measured {
     }
 
     /// The reload's.
-    pub(super) fn flush_figure(&self, point: &Point) -> Figure {
+    pub(crate) fn flush_figure(&self, point: &Point) -> Figure {
         point.figure("tlb-flush", &self.flush, &self.flush_stall)
     }
 
     /// That of the pauses less the reload beside each.
-    pub(super) fn above_flush_figure(&self, point: &Point) -> Figure {
+    pub(crate) fn above_flush_figure(&self, point: &Point) -> Figure {
         point.figure("lazy-above-flush", &self.above_flush, &self.above_flush)
     }
 }
 
 /// Where in a plot.
-pub(super) struct Point {
-    pub(super) experiment: Experiment,
-    pub(super) x: f64,
-    pub(super) unit: &'static str,
+pub(crate) struct Point {
+    pub(crate) experiment: &'static str,
+    pub(crate) x: f64,
+    pub(crate) unit: &'static str,
 }
 
 impl Point {
     /// A figure of these pauses and stalls.
-    pub(super) fn figure(&self, series: &str, pause: &Samples, stall: &Samples) -> Figure {
+    pub(crate) fn figure(&self, series: &str, pause: &Samples, stall: &Samples) -> Figure {
         Figure {
-            experiment: self.experiment.name().to_string(),
+            experiment: self.experiment.to_string(),
             series: series.to_string(),
             x: self.x,
             x_unit: self.unit.to_string(),

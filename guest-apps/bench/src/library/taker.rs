@@ -1,0 +1,155 @@
+//! Whoever takes checkpoints with the library: a guest alone, or a node of a pair.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use hs_core::checkpoint::{CheckpointError, CheckpointPipe, Checkpointer, CheckpointerConfig, Flags};
+use hs_core::event::Status;
+use hs_core::policy::Choice;
+use hs_core::role::Term;
+use hs_core::sync::{Signal, machine};
+use hs_net::node::Node;
+use kernel::time::stopwatch_ns;
+
+use super::APPLICATION;
+use super::pages::Pages;
+use crate::Context;
+use crate::failure::Failure;
+use crate::rounds::Subject;
+
+/// Checkpoints in flight at once.
+const NCON: usize = 4;
+/// Longest that a checkpoint may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
+static ENDED: Signal = Signal::new();
+
+/// Takes checkpoints.
+pub(crate) enum Taker {
+    /// Of a guest alone.
+    Alone(Checkpointer),
+    /// Of a pair's master.
+    Node(&'static Node),
+}
+
+impl Taker {
+    /// Of a guest alone: its checkpoints go to `pipe`.
+    pub(crate) fn alone(context: Context, pipe: &'static dyn CheckpointPipe, choice: Choice) -> Self {
+        let config = CheckpointerConfig {
+            application: APPLICATION,
+            term: Term::FIRST,
+            ncon: NCON,
+            choice,
+            ended: &ENDED,
+        };
+        let checkpointer = Checkpointer::new(context.guest, pipe, config);
+        checkpointer.spare_joined();
+        Taker::Alone(checkpointer)
+    }
+
+    /// Takes a checkpoint: how long the call took, in nanoseconds. Where all slots are taken it is made again when one is free,
+    /// and the waiting is not counted.
+    ///
+    /// # Errors
+    /// It was refused, or (if it is waited for) lost.
+    pub(crate) fn checkpoint(&self, flags: Flags) -> Result<u64, Failure> {
+        let end = machine().now() + LIMIT;
+        loop {
+            let seen = self.ended().seen();
+            let begun = stopwatch_ns();
+            let taken = match self {
+                Taker::Alone(checkpointer) => checkpointer.checkpoint(flags, || ()),
+                Taker::Node(node) => node.checkpoint(flags),
+            };
+            match taken {
+                Ok(_) => return Ok(stopwatch_ns() - begun),
+                Err(CheckpointError::NoSlot) if machine().now() < end => self.ended().wait(seen, Some(end)),
+                Err(error) => return Err(Failure::Checkpoint(error)),
+            }
+        }
+    }
+
+    /// Waits until no checkpoint is in flight.
+    ///
+    /// # Errors
+    /// One is stuck, or was lost since `before`.
+    pub(crate) fn settle(&self, before: Status) -> Result<(), Failure> {
+        let end = machine().now() + LIMIT;
+        loop {
+            let seen = self.ended().seen();
+            if let Taker::Node(node) = self {
+                // Clients there are none; what has arrived is put out of the way.
+                node.service().poll(machine().now());
+            }
+            let status = self.status();
+            if status.in_flight == 0 {
+                let lost = (status.taken - before.taken) - (status.acked - before.acked);
+                return if lost == 0 {
+                    Ok(())
+                } else {
+                    Err(Failure::Lost(lost))
+                };
+            }
+            if machine().now() >= end {
+                return Err(Failure::ChildStuck);
+            }
+            self.ended().wait(seen, Some(end));
+        }
+    }
+
+    /// Takes a checkpoint of all that is modified, so that nothing is any more.
+    ///
+    /// # Errors
+    /// As for [`checkpoint`](Self::checkpoint).
+    pub(crate) fn catch_up(&self) -> Result<(), Failure> {
+        let before = self.status();
+        self.checkpoint(Flags::ASYNC | Flags::INCREMENTAL)?;
+        self.settle(before)
+    }
+
+    /// The library's counters.
+    pub(crate) fn status(&self) -> Status {
+        match self {
+            Taker::Alone(checkpointer) => checkpointer.status(),
+            Taker::Node(node) => node.status(),
+        }
+    }
+
+    fn ended(&self) -> &Signal {
+        match self {
+            Taker::Alone(checkpointer) => checkpointer.ended(),
+            Taker::Node(node) => node.signal(),
+        }
+    }
+}
+
+/// The library's checkpoints as a subject of measured rounds. Their children are not held back: they run when the program
+/// waits, or its time slice is over.
+pub(crate) struct Checkpoints<'a> {
+    pub(crate) taker: &'a Taker,
+    pub(crate) pages: &'a Pages,
+    pub(crate) dirty: Vec<usize>,
+    pub(crate) flags: Flags,
+    /// Before the checkpoint that is measured.
+    pub(crate) before: Status,
+}
+
+impl Subject for Checkpoints<'_> {
+    fn write(&mut self, value: u8) {
+        self.pages.write(&self.dirty, value);
+    }
+
+    fn expect(&mut self) {
+        self.before = self.taker.status();
+    }
+
+    fn checkpoint(&mut self) -> Result<u64, Failure> {
+        self.taker.checkpoint(self.flags)
+    }
+
+    fn end(&mut self) -> Result<u64, Failure> {
+        let begun = stopwatch_ns();
+        self.taker.settle(self.before)?;
+        Ok(stopwatch_ns() - begun)
+    }
+}

@@ -1,0 +1,116 @@
+//! As a node of a pair: checkpoints over the cluster link.
+//!
+//! Both nodes are told the same. The master waits for its spare, measures, and ends; the spare takes checkpoints in until
+//! somebody ends it. Before either begins to be a node, the bare link is measured, if that was asked for ([`link`]).
+
+mod link;
+mod rates;
+
+use alloc::format;
+use alloc::string::String;
+use core::time::Duration;
+
+use bench_plan::experiment::Experiment;
+use bench_plan::words::Orders;
+use hs_core::event::Event;
+use hs_core::platform::{Exit, Machine};
+use hs_core::registry::thread as workers;
+use hs_core::role::Term;
+use hs_net::node::{Node, Start, node};
+use kernel::Guest;
+
+use crate::failure::Failure;
+use crate::library::taker::Taker;
+use crate::library::{APPLICATION, run};
+use crate::{Context, orders, refuse, refuse_words};
+
+/// Longest that the master waits for its spare.
+const SPARE_LIMIT: Duration = Duration::from_secs(60);
+
+/// Becomes a node.
+pub(crate) fn live(guest: &'static Guest, orders: &Orders) -> ! {
+    let Some(pair) = guest.options().pair.clone() else {
+        refuse_words(
+            guest,
+            "pair: hs.role= and the pair's addresses are missing on the command line",
+        );
+    };
+    let &[service_nic, cluster_nic, ..] = guest.nics() else {
+        let why = format!(
+            "pair: a node needs two network cards, and {} are there",
+            guest.nics().len()
+        );
+        refuse_words(guest, &why);
+    };
+    if let Orders::Experiments { chosen, quick, .. } = orders
+        && chosen.contains(&Experiment::Replication)
+        && let Err(failure) = link::measure(Context { guest, quick: *quick }, cluster_nic, &pair)
+    {
+        refuse(guest, "raw-link", &failure);
+    }
+    hs_net::node::run(Start {
+        machine: guest,
+        memory: guest,
+        service_nic,
+        cluster_nic,
+        pair,
+        application: APPLICATION,
+        start,
+    })
+}
+
+/// On a first master: registers who measures.
+fn start(_: &'static Node) -> Result<(), String> {
+    workers::register(work, 0).map_err(|error| format!("{error}"))
+}
+
+/// The worker: measures, and ends the guest.
+fn work(_: usize) {
+    let (guest, node) = (kernel::guest(), node());
+    if node.term() > Term::FIRST {
+        finish(guest, "the master is gone, and with it what was to be measured");
+    }
+    let orders = orders(guest);
+    let taker = Taker::Node(node);
+    if let Err(failure) = await_spare(node, &taker) {
+        refuse(guest, "pair", &failure);
+        finish(guest, "nothing was measured");
+    }
+    match orders {
+        Orders::Experiments { chosen, quick, .. } => {
+            rates::run(Context { guest, quick }, &taker, &chosen);
+            finish(guest, &format!("{} experiments are done", chosen.len()));
+        }
+        Orders::Run { knobs, .. } => {
+            let context = Context { guest, quick: false };
+            if let Err(failure) = run::run(context, &knobs, &taker) {
+                refuse(guest, "run", &failure);
+            }
+            finish(guest, "the run is done");
+        }
+    }
+}
+
+fn finish(guest: &Guest, why: &str) -> ! {
+    guest.emit(&Event::Exit { why: why.into() });
+    guest.exit(Exit::Success)
+}
+
+/// Waits until the spare has a first checkpoint.
+fn await_spare(node: &'static Node, taker: &Taker) -> Result<(), Failure> {
+    let end = node.machine().now() + SPARE_LIMIT;
+    loop {
+        let seen = node.signal().seen();
+        if node.checkpoint_wanted() {
+            taker.catch_up()?;
+        }
+        if node.has_spare() {
+            return Ok(());
+        }
+        if node.machine().now() >= end {
+            return Err(Failure::NoSpare);
+        }
+        node.service().poll(node.machine().now());
+        node.signal().wait(seen, Some(end));
+    }
+}
