@@ -33,6 +33,7 @@ pub(super) struct Seat {
 }
 
 /// What a pooled thread sleeps on: goes up by one with each child that is started in its slot, and with each that has ended.
+#[unsafe(link_section = ".hot.1.turns")]
 static TURNS: [AtomicU32; CHILDREN_MAX] = [const { AtomicU32::new(0) }; CHILDREN_MAX];
 
 /// Makes the pool of `ncon` children, each a parked thread.

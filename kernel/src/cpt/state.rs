@@ -10,26 +10,29 @@ use super::span::{Epoch, Spans};
 use super::{CHILDREN_MAX, Mode};
 use crate::sync::IrqMutex;
 
-/// All that checkpoints are made of.
+/// All that checkpoints are made of. What `cptfork` touches comes first, so that it lies on one page with what else
+/// it touches (`link.ld`); the table of ranges, which is long, last.
+#[repr(C)]
 pub(super) struct State {
     pub(super) mode: Mode,
     pub(super) scan: Scan,
     pub(super) copy: Copy,
     /// Of the newest `cptfork`.
     pub(super) epoch: Epoch,
-    pub(super) ranges: Ranges,
     /// Pages of all installed ranges.
     pub(super) installed_pages: usize,
+    /// Dirty pages that the newest child to end had.
+    pub(super) dirty_lately: usize,
+    pub(super) counters: Counters,
     pub(super) spans: Spans,
     /// The pool.
     pub(super) seats: [Option<Seat>; CHILDREN_MAX],
     /// Who is at work in it.
     pub(super) children: [Option<Snapshot>; CHILDREN_MAX],
-    /// Dirty pages that the newest child to end had.
-    pub(super) dirty_lately: usize,
-    pub(super) counters: Counters,
+    pub(super) ranges: Ranges,
 }
 
+#[unsafe(link_section = ".hot.2.state")]
 pub(super) static STATE: IrqMutex<State> = IrqMutex::new(State {
     mode: Mode::Lazy,
     scan: Scan::SCALAR,

@@ -61,6 +61,7 @@ struct Frames {
     reserved: usize,
 }
 
+#[unsafe(link_section = ".hot.1.frames")]
 static FRAMES: IrqMutex<Frames> = IrqMutex::new(Frames {
     first: 0,
     records: &mut [],

@@ -35,9 +35,11 @@ const RFLAGS_INTERRUPTS_ON: u64 = 0x202;
 const FCW_DEFAULT: u16 = 0x37f;
 const MXCSR_DEFAULT: u32 = 0x1f80;
 
+#[unsafe(link_section = ".hot.1.scheduler")]
 static SCHEDULER: IrqMutex<Scheduler> = IrqMutex::new(Scheduler::new());
 
 /// A switch is due: looked at whenever interrupts come on again and at the end of every interrupt.
+#[unsafe(link_section = ".hot.1.switch")]
 static SWITCH_DUE: AtomicBool = AtomicBool::new(false);
 
 /// Turns the boot context into the first thread and makes the idle thread.

@@ -221,6 +221,7 @@ impl Scheduler {
     }
 
     /// What the scheduler has to do now.
+    #[inline]
     pub(super) fn due(&mut self, now: Instant) -> Due {
         if self.current.is_none() {
             return if self.ready.iter().any(|queue| queue.len > 0) {
