@@ -61,7 +61,7 @@ impl Snapshot {
             dirty_pages: 0,
             dirty_ranges: None,
             reserved,
-            in_hand: Batch::default(),
+            in_hand: Batch::EMPTY,
             cancelled: false,
         }
     }

@@ -7,6 +7,7 @@
 //! Deliberately absent: contiguous allocation. What devices need comes from the heap, which is one
 //! contiguous range taken at boot.
 
+use core::mem::MaybeUninit;
 use core::ops::Range;
 use core::slice;
 
@@ -157,15 +158,22 @@ pub fn allocate_zeroed() -> Option<PhysFrame> {
 }
 
 /// A few frames, each with one holder: fetched together, so that the lock is taken once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Batch {
-    frames: [Option<PhysFrame>; Batch::LEN_MAX],
+    /// The first `len` are there. An empty batch is made in the pause of a cptfork: the rest is left as it is.
+    frames: [MaybeUninit<PhysFrame>; Batch::LEN_MAX],
     len: usize,
 }
 
 impl Batch {
     /// Most frames in one.
     pub const LEN_MAX: usize = 8;
+
+    /// One without any.
+    pub const EMPTY: Batch = Batch {
+        frames: [const { MaybeUninit::uninit() }; Batch::LEN_MAX],
+        len: 0,
+    };
 
     /// How many are left.
     pub fn len(&self) -> usize {
@@ -180,7 +188,13 @@ impl Batch {
     /// One of them.
     pub fn pop(&mut self) -> Option<PhysFrame> {
         self.len = self.len.checked_sub(1)?;
-        self.frames[self.len].take()
+        // SAFETY: the one below the old `len` was written by `push`.
+        Some(unsafe { self.frames[self.len].assume_init() })
+    }
+
+    fn push(&mut self, frame: PhysFrame) {
+        self.frames[self.len].write(frame);
+        self.len += 1;
     }
 }
 
@@ -188,14 +202,13 @@ impl Batch {
 /// many.
 pub fn allocate_reserved(count: usize) -> Batch {
     let mut frames = FRAMES.lock();
-    let mut batch = Batch::default();
+    let mut batch = Batch::EMPTY;
     while batch.len < count.min(Batch::LEN_MAX) && frames.reserved > 0 {
         let Some(frame) = frames.take() else {
             break;
         };
         frames.reserved -= 1;
-        batch.frames[batch.len] = Some(frame);
-        batch.len += 1;
+        batch.push(frame);
     }
     batch
 }

@@ -26,6 +26,7 @@ const RAM_START: PhysAddress = 1 << 20;
 /// What the boot page tables map: RAM above is reached only on the kernel's own.
 const BOOT_MAPPED: PhysAddress = 4 << 30;
 
+#[unsafe(link_section = ".hot.1.root")]
 static KERNEL_ROOT: Once<paging::Root> = Once::new();
 
 /// Where `physical` lies in the direct map.

@@ -4,7 +4,8 @@
 //! and restore the same thing in the same way, SSE state included. Sleeping is [`wait`] and [`wake`] on a word,
 //! from which `hs_core::sync` builds locks and signals; the kernel has no other way to sleep.
 //!
-//! The timer is armed for the next deadline only; an idle machine halts until an interrupt.
+//! The timer is armed for the next deadline, or the end of the running thread's slice; an idle machine halts until an
+//! interrupt.
 //!
 //! Deliberately absent: priorities that change, affinity, and any means to stop another thread.
 
@@ -23,7 +24,7 @@ use crate::mem::paging::Root;
 use crate::mem::stacks::Stack;
 use crate::sync::IrqMutex;
 use crate::time;
-use scheduler::{Due, Scheduler, State, Thread};
+use scheduler::{Scheduler, State, Thread};
 
 pub use scheduler::{THREADS_MAX, ThreadId};
 
@@ -146,8 +147,9 @@ pub fn spawn(
     let added = {
         let mut scheduler = SCHEDULER.lock();
         let added = scheduler.add(thread);
-        let due = scheduler.due(time::now());
-        act(&mut scheduler, due);
+        if scheduler.switch_due() {
+            SWITCH_DUE.store(true, Ordering::Relaxed);
+        }
         added
     };
     added.map(|id| JoinHandle { id, ended }).map_err(|thread| {
@@ -207,29 +209,17 @@ pub fn wait(word: &AtomicU32, expected: u32, deadline: Option<Instant>) {
 /// Wakes up to `count` threads that wait on `word`. May be called by an interrupt handler.
 pub fn wake(word: &AtomicU32, count: usize) {
     let mut scheduler = SCHEDULER.lock();
-    let due = scheduler.wake(key(word), count, time::now());
-    act(&mut scheduler, due);
+    if scheduler.wake(key(word), count) {
+        SWITCH_DUE.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Wakes `thread` if it waits on `word`: for those who know whom they wake, and wake in haste.
 pub fn wake_one(thread: ThreadId, word: &AtomicU32) {
     let mut scheduler = SCHEDULER.lock();
-    let due = scheduler.wake_one(thread, key(word), time::now());
-    act(&mut scheduler, due);
-}
-
-/// Sees to it that what is due happens.
-fn act(scheduler: &mut Scheduler, due: Due) {
-    match due {
-        Due::Nothing => {}
-        Due::Switch => SWITCH_DUE.store(true, Ordering::Relaxed),
-        Due::Timer(at) => arm(scheduler, at, time::now()),
+    if scheduler.wake_one(thread, key(word)) {
+        SWITCH_DUE.store(true, Ordering::Relaxed);
     }
-}
-
-fn arm(scheduler: &mut Scheduler, at: Instant, now: Instant) {
-    apic::arm_timer(at.since(now).as_micros().max(1) as u64);
-    scheduler.timer = Some(at);
 }
 
 fn key(word: &AtomicU32) -> usize {
@@ -246,8 +236,9 @@ pub fn lock_released() {
     let mut scheduler = SCHEDULER.lock();
     let current = scheduler.current_mut();
     current.locks_held = current.locks_held.saturating_sub(1);
-    let due = scheduler.due(time::now());
-    act(&mut scheduler, due);
+    if scheduler.switch_due() {
+        SWITCH_DUE.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Moves the calling thread into another address space.
@@ -320,6 +311,7 @@ pub fn switch_if_needed(frame: &mut TrapFrame) {
     if let Some(next) = scheduler.next_timer()
         && scheduler.timer.is_none_or(|armed| next < armed)
     {
-        arm(&mut scheduler, next, now);
+        apic::arm_timer(next.since(now).as_micros().max(1) as u64);
+        scheduler.timer = Some(next);
     }
 }

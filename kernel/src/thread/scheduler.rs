@@ -17,21 +17,7 @@ pub const THREADS_MAX: usize = 64;
 /// How long a thread runs before another of the same priority does.
 const SLICE_US: u64 = 5_000;
 
-/// How long a thread runs on, at least, that was alone at its level when another became ready.
-const ALONE_US: u64 = 1_000;
-
 const LEVELS: usize = 3;
-
-/// What the scheduler has to do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Due {
-    /// Nothing.
-    Nothing,
-    /// Somebody else is to run.
-    Switch,
-    /// The slice ends then, and no timer is armed for it.
-    Timer(Instant),
-}
 
 /// A thread, by its place in the table. Reused after its end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -143,6 +129,8 @@ pub(super) struct Scheduler {
     /// The running thread; `None` is the idle thread.
     current: Option<u8>,
     slice_end: Instant,
+    /// It has ended while the running thread held a lock and another waited: the switch comes when it lets go.
+    slice_overdue: bool,
     /// Since when the idle thread has been running, if it does.
     idle_since: Instant,
     /// How long it has run before, in microseconds.
@@ -159,6 +147,7 @@ impl Scheduler {
             ready: [Queue::new(); LEVELS],
             current: None,
             slice_end: Instant::from_micros(0),
+            slice_overdue: false,
             idle_since: Instant::from_micros(0),
             idle_us: 0,
             timer: None,
@@ -220,28 +209,16 @@ impl Scheduler {
         self.slice_end = Instant::from_micros(0);
     }
 
-    /// What the scheduler has to do now.
+    /// Whether somebody else is to run now. Whoever is as urgent as the running thread waits for the timer, which is
+    /// always armed for the end of the slice; that costs nothing here, in the pause of a cptfork above all.
     #[inline]
-    pub(super) fn due(&mut self, now: Instant) -> Due {
+    pub(super) fn switch_due(&mut self) -> bool {
         if self.current.is_none() {
-            return if self.ready.iter().any(|queue| queue.len > 0) {
-                Due::Switch
-            } else {
-                Due::Nothing
-            };
+            return self.ready.iter().any(|queue| queue.len > 0);
         }
         let level = self.current_mut().level();
-        if self.more_urgent_ready(level) {
-            Due::Switch
-        } else if self.ready[level].len == 0 {
-            Due::Nothing
-        } else if now >= self.slice_end {
-            Due::Switch
-        } else if self.timer.is_none_or(|timer| timer > self.slice_end) {
-            Due::Timer(self.slice_end)
-        } else {
-            Due::Nothing
-        }
+        self.more_urgent_ready(level)
+            || (self.ready[level].len > 0 && (self.slice_overdue || self.timer.is_none()))
     }
 
     fn more_urgent_ready(&self, level: usize) -> bool {
@@ -261,49 +238,29 @@ impl Scheduler {
         }
     }
 
-    /// Wakes up to `count` threads that wait on `key`.
-    pub(super) fn wake(&mut self, key: usize, count: usize, now: Instant) -> Due {
+    /// Wakes up to `count` threads that wait on `key`; whether a switch is due.
+    pub(super) fn wake(&mut self, key: usize, count: usize) -> bool {
         let all = (0..THREADS_MAX as u8).map(ThreadId);
-        self.wake_among(all, key, count, now)
+        let woken = all
+            .filter(|thread| self.wake_if_waiting(*thread, key))
+            .take(count)
+            .count();
+        woken > 0 && self.switch_due()
     }
 
-    /// Wakes `thread` if it waits on `key`.
-    pub(super) fn wake_one(&mut self, thread: ThreadId, key: usize, now: Instant) -> Due {
-        self.wake_among(core::iter::once(thread), key, 1, now)
+    /// Wakes `thread` if it waits on `key`; whether a switch is due.
+    pub(super) fn wake_one(&mut self, thread: ThreadId, key: usize) -> bool {
+        self.wake_if_waiting(thread, key) && self.switch_due()
     }
 
-    fn wake_among(
-        &mut self,
-        threads: impl Iterator<Item = ThreadId>,
-        key: usize,
-        count: usize,
-        now: Instant,
-    ) -> Due {
-        let level = self.current_mut().level();
-        let was_alone = self.ready[level].len == 0;
-        let mut woken = 0;
-        for ThreadId(index) in threads {
-            if woken == count {
-                break;
-            }
-            let waits = self.threads[usize::from(index)].as_ref().is_some_and(
-                |thread| matches!(thread.state, State::Waiting { key: other, .. } if other == key),
-            );
-            if waits {
-                self.make_ready(usize::from(index));
-                woken += 1;
-            }
+    fn wake_if_waiting(&mut self, ThreadId(index): ThreadId, key: usize) -> bool {
+        let waits = self.threads[usize::from(index)]
+            .as_ref()
+            .is_some_and(|thread| matches!(thread.state, State::Waiting { key: other, .. } if other == key));
+        if waits {
+            self.make_ready(usize::from(index));
         }
-        if woken == 0 {
-            return Due::Nothing;
-        }
-        // Nobody waited for the slice to end. Its end is not a reason to stop in the middle of a cptfork now.
-        if was_alone && self.ready[level].len > 0 {
-            self.slice_end = self
-                .slice_end
-                .max(now + core::time::Duration::from_micros(ALONE_US));
-        }
-        self.due(now)
+        waits
     }
 
     /// Wakes everyone whose deadline is there.
@@ -328,8 +285,9 @@ impl Scheduler {
             let runnable = current.state == State::Runnable;
             let more_urgent = self.more_urgent_ready(level);
             if runnable && !more_urgent && !(slice_over && self.ready[level].len > 0) {
-                // A lock prolongs the slice only until it is let go: `due` sees then that the slice is over.
-                if slice_over && self.ready[own_level].len == 0 {
+                // A lock prolongs the slice only until it is let go: `switch_due` sees then that it is over.
+                self.slice_overdue = slice_over && self.ready[own_level].len > 0;
+                if slice_over && !self.slice_overdue {
                     self.slice_end = now + core::time::Duration::from_micros(SLICE_US);
                 }
                 return;
@@ -355,6 +313,7 @@ impl Scheduler {
             self.idle_since = now;
         }
         self.current = next;
+        self.slice_overdue = false;
         self.slice_end = now + core::time::Duration::from_micros(SLICE_US);
         let chosen = self.current_mut();
         frame.clone_from(&chosen.frame);
@@ -381,9 +340,11 @@ impl Scheduler {
                 State::Runnable | State::Dead => None,
             })
             .min();
-        // Armed although nobody may wait for the slice's end yet: whoever is woken in its course, above all in the
-        // pause of a cptfork, finds the timer set.
-        let slice = self.current.map(|_| self.slice_end);
+        // Armed although nobody may wait for the slice's end yet: whoever is woken in its course finds the timer set.
+        let slice = self
+            .current
+            .filter(|_| !self.slice_overdue)
+            .map(|_| self.slice_end);
         match (deadline, slice) {
             (Some(deadline), Some(slice)) => Some(deadline.min(slice)),
             (deadline, slice) => deadline.or(slice),
