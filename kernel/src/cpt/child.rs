@@ -66,7 +66,7 @@ pub(super) fn free_slot(state: &State) -> Option<(usize, Root)> {
 pub(super) fn start(state: &State, slot: usize) {
     TURNS[slot].fetch_add(1, Ordering::SeqCst);
     if let Some(seat) = state.seats[slot] {
-        thread::wake_one(seat.thread, &TURNS[slot]);
+        thread::wake_soon(seat.thread);
     }
 }
 
@@ -113,7 +113,7 @@ fn end(slot: usize, outcome: Outcome) {
     let mut child = state.children[slot].take();
     if let Some(child) = &mut child {
         child.release();
-        state.dirty_lately = child.dirty_pages;
+        state.dirty_lately = child.dirty_pages as usize;
     }
     TURNS[slot].fetch_add(1, Ordering::SeqCst);
     drop(state);

@@ -324,7 +324,7 @@ pub(super) fn give_view(span: &mut Span, slot: usize, child: &mut Snapshot, dirt
             seen,
             wanted: if child.cancelled { PageSet::EMPTY } else { seen },
         };
-        child.dirty_pages += dirty.len();
+        child.dirty_pages += dirty.len() as u32;
     }
     seen
 }

@@ -36,16 +36,19 @@ pub(super) struct Snapshot {
     /// What it has of the window beside the installed ranges.
     pub(super) other: Other,
     /// Dirty pages found so far: all, once every span is settled.
-    pub(super) dirty_pages: usize,
+    pub(super) dirty_pages: u32,
     /// Ranges of its dirty list, once it has asked for it.
-    pub(super) dirty_ranges: Option<usize>,
+    pub(super) dirty_ranges: Option<u32>,
     /// Frames set aside for it that are not used yet.
-    reserved: usize,
+    reserved: u32,
     /// Of these, some in hand: they are fetched several at a time.
     in_hand: Batch,
     /// Memory ran dry: it holds nothing any more.
     pub(super) cancelled: bool,
 }
+
+// Made in the pause: what is larger is copied by a call.
+const _: () = assert!(size_of::<Option<Snapshot>>() <= 128);
 
 impl Snapshot {
     /// A child in `root` that holds nothing yet and has nothing to do. `reserved` frames were set aside for it.
@@ -60,7 +63,7 @@ impl Snapshot {
             other,
             dirty_pages: 0,
             dirty_ranges: None,
-            reserved,
+            reserved: reserved as u32,
             in_hand: Batch::EMPTY,
             cancelled: false,
         }
@@ -80,8 +83,8 @@ impl Snapshot {
             return Some(frame);
         }
         if self.reserved > 0 {
-            self.in_hand = frames::allocate_reserved(self.reserved);
-            self.reserved -= self.in_hand.len();
+            self.in_hand = frames::allocate_reserved(self.reserved as usize);
+            self.reserved -= self.in_hand.len() as u32;
         }
         self.in_hand.pop().or_else(frames::allocate)
     }
@@ -165,6 +168,6 @@ impl Snapshot {
         while let Some(frame) = self.in_hand.pop() {
             frames::release(frame);
         }
-        frames::unreserve(core::mem::take(&mut self.reserved));
+        frames::unreserve(core::mem::take(&mut self.reserved) as usize);
     }
 }

@@ -71,13 +71,14 @@ impl Frozen for View {
     fn dirty(&self, buffer: &mut [PageRange]) -> usize {
         let known = STATE.lock().children[self.slot]
             .as_ref()
-            .and_then(|child| child.dirty_ranges);
+            .and_then(|child| child.dirty_ranges)
+            .map(|count| count as usize);
         let count = known.unwrap_or_else(|| {
             each_span(|state, index| state.settle(index, Settler::Walk));
             let mut count = 0;
             self.each_range(|_| count += 1);
             if let Some(child) = &mut STATE.lock().children[self.slot] {
-                child.dirty_ranges = Some(count);
+                child.dirty_ranges = Some(count as u32);
             }
             count
         });

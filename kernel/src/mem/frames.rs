@@ -160,9 +160,10 @@ pub fn allocate_zeroed() -> Option<PhysFrame> {
 /// A few frames, each with one holder: fetched together, so that the lock is taken once.
 #[derive(Debug)]
 pub struct Batch {
-    /// The first `len` are there. An empty batch is made in the pause of a cptfork: the rest is left as it is.
-    frames: [MaybeUninit<PhysFrame>; Batch::LEN_MAX],
-    len: usize,
+    /// By number, which is half as long as the address. The first `len` are there: an empty batch is made in the pause of
+    /// a cptfork, so the rest is left as it is.
+    numbers: [MaybeUninit<u32>; Batch::LEN_MAX],
+    len: u32,
 }
 
 impl Batch {
@@ -171,13 +172,13 @@ impl Batch {
 
     /// One without any.
     pub const EMPTY: Batch = Batch {
-        frames: [const { MaybeUninit::uninit() }; Batch::LEN_MAX],
+        numbers: [const { MaybeUninit::uninit() }; Batch::LEN_MAX],
         len: 0,
     };
 
     /// How many are left.
     pub fn len(&self) -> usize {
-        self.len
+        self.len as usize
     }
 
     /// Whether none is left.
@@ -189,11 +190,13 @@ impl Batch {
     pub fn pop(&mut self) -> Option<PhysFrame> {
         self.len = self.len.checked_sub(1)?;
         // SAFETY: the one below the old `len` was written by `push`.
-        Some(unsafe { self.frames[self.len].assume_init() })
+        let number = unsafe { self.numbers[self.len as usize].assume_init() };
+        Some(PhysFrame(u64::from(number) * PAGE_LEN as u64))
     }
 
     fn push(&mut self, frame: PhysFrame) {
-        self.frames[self.len].write(frame);
+        // RAM ends below 4 GiB, or at least below what 32 bits count in frames.
+        self.numbers[self.len as usize].write((frame.0 / PAGE_LEN as u64) as u32);
         self.len += 1;
     }
 }
@@ -203,7 +206,7 @@ impl Batch {
 pub fn allocate_reserved(count: usize) -> Batch {
     let mut frames = FRAMES.lock();
     let mut batch = Batch::EMPTY;
-    while batch.len < count.min(Batch::LEN_MAX) && frames.reserved > 0 {
+    while batch.len() < count.min(Batch::LEN_MAX) && frames.reserved > 0 {
         let Some(frame) = frames.take() else {
             break;
         };

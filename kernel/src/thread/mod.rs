@@ -13,7 +13,7 @@ mod scheduler;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use hs_core::platform::{Instant, Priority, SpawnError};
 
@@ -214,12 +214,16 @@ pub fn wake(word: &AtomicU32, count: usize) {
     }
 }
 
-/// Wakes `thread` if it waits on `word`: for those who know whom they wake, and wake in haste.
-pub fn wake_one(thread: ThreadId, word: &AtomicU32) {
-    let mut scheduler = SCHEDULER.lock();
-    if scheduler.wake_one(thread, key(word)) {
-        SWITCH_DUE.store(true, Ordering::Relaxed);
-    }
+/// A set of threads, to be woken by [`wake_soon`].
+#[unsafe(link_section = ".hot.1.soon")]
+static WOKEN_SOON: AtomicU64 = AtomicU64::new(0);
+
+const _: () = assert!(THREADS_MAX <= u64::BITS as usize);
+
+/// Makes `thread`, which waits or is about to, runnable as of the next choice of a thread: at the latest when the slice of the
+/// running one ends, for which the timer is armed. One bit, for the pause of a cptfork: the scheduler is not touched.
+pub fn wake_soon(thread: ThreadId) {
+    WOKEN_SOON.fetch_or(1 << thread.index(), Ordering::Relaxed);
 }
 
 fn key(word: &AtomicU32) -> usize {
@@ -305,6 +309,7 @@ pub fn switch_if_needed(frame: &mut TrapFrame) {
     }
     let now = time::now();
     let mut scheduler = SCHEDULER.lock();
+    scheduler.wake_all(WOKEN_SOON.swap(0, Ordering::Relaxed));
     scheduler.wake_expired(now);
     scheduler.switch(frame, now);
     // A timer that fires early is cheaper than one set anew at each switch.

@@ -23,6 +23,13 @@ const LEVELS: usize = 3;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ThreadId(u8);
 
+impl ThreadId {
+    /// Its place in the table, below [`THREADS_MAX`].
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
 /// What a thread does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum State {
@@ -248,9 +255,16 @@ impl Scheduler {
         woken > 0 && self.switch_due()
     }
 
-    /// Wakes `thread` if it waits on `key`; whether a switch is due.
-    pub(super) fn wake_one(&mut self, thread: ThreadId, key: usize) -> bool {
-        self.wake_if_waiting(thread, key) && self.switch_due()
+    /// Wakes those of the threads in `set`, a bit for each, that wait.
+    pub(super) fn wake_all(&mut self, set: u64) {
+        for index in (0..THREADS_MAX).filter(|index| set >> index & 1 != 0) {
+            let waits = self.threads[index]
+                .as_ref()
+                .is_some_and(|thread| matches!(thread.state, State::Waiting { .. }));
+            if waits {
+                self.make_ready(index);
+            }
+        }
     }
 
     fn wake_if_waiting(&mut self, ThreadId(index): ThreadId, key: usize) -> bool {
