@@ -324,6 +324,35 @@ pub(crate) fn purge_under_child(context: &Context) -> Verdict {
     Ok("".into())
 }
 
+/// Memory that was mapped and is no more costs nothing: the notes of its spans are not walked over.
+pub(crate) fn unmapped_is_forgotten(context: &Context) -> Verdict {
+    let pages = frames::available() / 2;
+    let range = window_pages(1 << 20, pages);
+    let known = kernel::cpt::known_spans();
+    install(context, range)?;
+    check!(
+        kernel::cpt::known_spans() >= known + pages / 512,
+        "{pages} pages are noted in {} spans",
+        kernel::cpt::known_spans() - known
+    );
+    let go = Flag::new();
+    let gone = fork(context, View::Whole, &go, |_| Outcome::Kept);
+    let gone = gone.map_err(|error| format!("cptfork: {error}"))?;
+    remove(context, range)?;
+    check!(
+        kernel::cpt::known_spans() > known,
+        "a child's view was forgotten with the memory"
+    );
+    go.set(context.guest);
+    check!(gone.wait(context.guest), "the child did not come to its end");
+    check!(
+        kernel::cpt::known_spans() == known,
+        "{} spans are still known",
+        kernel::cpt::known_spans() - known
+    );
+    Ok(format!("{} spans came and went", pages / 512))
+}
+
 /// What cptfork costs, for the record: no bound is checked here, the benchmark measures with more care.
 pub(crate) fn cost(context: &Context) -> Verdict {
     let mut figures = String::new();

@@ -66,6 +66,7 @@ const TESTS: &[Test] = &[
     ("cptfork-too-many", checkpoints::too_many_children),
     ("cptfork-stray-child", checkpoints::stray_child),
     ("cptfork-purge-under-child", checkpoints::purge_under_child),
+    ("cptfork-forgets-unmapped", checkpoints::unmapped_is_forgotten),
     ("cptfork-faults", freezing::faults_are_counted),
     ("cptfork-hot-pages", freezing::hot_pages),
     ("cptfork-untouched", freezing::untouched_for_epochs),

@@ -108,6 +108,7 @@ fn end(slot: usize, outcome: Outcome) {
             span.soft_dirty |= view.dirty & span.installed;
         }
         state.unfreeze(index, view.wanted);
+        state.spans.forget_if_empty(index);
     });
     let mut state = STATE.lock();
     let mut child = state.children[slot].take();

@@ -38,6 +38,7 @@ const TABLES_MIN: usize = 4;
 ///
 /// # Errors
 /// See [`CptforkError`]: nothing is changed then.
+#[unsafe(link_section = ".hot_text")]
 pub fn cptfork(view: View, other: Other, body: ChildBody, ended: EndedHook) -> Result<(), CptforkError> {
     let mut state = STATE.lock();
     let (slot, root) = child::free_slot(&state).ok_or(CptforkError::TooManyChildren)?;

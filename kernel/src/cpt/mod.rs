@@ -62,7 +62,7 @@ pub use fork::{ModeError, Other, cptfork, flush_all, mode, set_mode};
 #[cfg(not(test))]
 pub use routines::{choose_routines, routines};
 #[cfg(not(test))]
-pub use state::{Counters, counters};
+pub use state::{Counters, counters, known_spans};
 #[cfg(not(test))]
 use state::{STATE, State};
 

@@ -5,8 +5,8 @@
 //! SPANS    │ notes 0, 4 KiB│        │ notes 2│ …                 mapped when the first page of the span is
 //! ```
 //!
-//! All that a checkpoint needs is set aside when memory is mapped, a thousandth of it: neither `cptfork` nor a fault
-//! allocates, and a set of pages is eight words. The notes stay when the pages go, as the span's page table does.
+//! All that a checkpoint needs is set aside when memory is mapped, a five-hundredth of it: neither `cptfork` nor a fault
+//! allocates, and a set of pages is eight words. The notes' page stays when the span's pages go, as its page table does.
 
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -141,7 +141,7 @@ impl Span {
     }
 }
 
-/// The spans that have notes.
+/// The spans in which something is mapped, or a child still looks at what was.
 pub(super) struct Spans {
     /// Ascending.
     known: Vec<SpanIndex>,
@@ -177,19 +177,29 @@ impl Spans {
         unsafe { &mut *((SPANS + index.0 as usize * PAGE_LEN) as *mut Span) }
     }
 
+    /// Strikes a span off the list in which nothing is mapped and nobody looks at anything: who walks over all spans need not
+    /// come by it.
+    pub(super) fn forget_if_empty(&mut self, index: SpanIndex) {
+        let span = self.known_mut(index);
+        if !span.mapped.is_empty() || span.viewers != 0 {
+            return;
+        }
+        (span.soft_dirty, span.hot, span.faulted) = (PageSet::EMPTY, PageSet::EMPTY, PageSet::EMPTY);
+        self.known.retain(|known| *known != index);
+    }
+
     /// The notes on `index`, new if there are none: settled as of `epoch`. `None` if memory is used up.
     pub(super) fn create(&mut self, index: SpanIndex, epoch: Epoch) -> Option<&mut Span> {
         if let Err(at) = self.known.binary_search(&index) {
             self.known.try_reserve(1).ok()?;
-            let frame = frames::allocate_zeroed()?;
             let place = SPANS + index.0 as usize * PAGE_LEN;
             // SAFETY: the entries there belong to this list, which we have.
-            let entry = unsafe { kernel_root().entry_or_create(place, &mut frames::allocate) };
-            let Ok(entry) = entry else {
-                frames::release(frame);
-                return None;
-            };
-            entry.set_addr(PhysAddr::new(frame.address()), DATA);
+            let entry = unsafe { kernel_root().entry_or_create(place, &mut frames::allocate) }.ok()?;
+            // A span that was forgotten has left its notes, in which nothing is noted.
+            if entry.is_unused() {
+                let frame = frames::allocate_zeroed()?;
+                entry.set_addr(PhysAddr::new(frame.address()), DATA);
+            }
             self.known.insert(at, index);
             self.known_mut(index).settled = epoch;
         }

@@ -88,3 +88,8 @@ impl Counters {
 pub fn counters() -> Counters {
     STATE.lock().counters
 }
+
+/// Spans that a walk over all of them comes by.
+pub fn known_spans() -> usize {
+    STATE.lock().spans.known().len()
+}

@@ -136,7 +136,9 @@ pub fn unmap(range: PageRange) -> Result<(), MapError> {
 
 fn remove(range: PageRange) {
     for address in range.iter_pages() {
-        STATE.lock().unmap_page(address);
+        let mut state = STATE.lock();
+        state.unmap_page(address);
+        state.spans.forget_if_empty(SpanIndex::of(address));
     }
 }
 
