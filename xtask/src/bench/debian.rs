@@ -135,10 +135,9 @@ fn fetch(work: &Path, origin: Origin) -> Result<PathBuf> {
     Ok(unpacked)
 }
 
-/// apt with a state of its own.
+/// apt with a state of its own: told by a configuration file, so that what is shown can be read and repeated.
 struct Apt {
     work: PathBuf,
-    options: Vec<String>,
 }
 
 impl Apt {
@@ -151,18 +150,18 @@ impl Apt {
         fs::write(work.join("status"), "")?;
         let at = |name: &str| work.join(name).display().to_string();
         let mut options = vec![
-            format!("Dir::State={}", at("state")),
-            format!("Dir::State::Lists={}", at("lists")),
-            format!("Dir::State::status={}", at("status")),
-            format!("Dir::Cache={}", at("cache")),
-            "APT::Architecture=amd64".into(),
+            ("Dir::State", at("state")),
+            ("Dir::State::Lists", at("lists")),
+            ("Dir::State::status", at("status")),
+            ("Dir::Cache", at("cache")),
+            ("APT::Architecture", "amd64".into()),
             // Started by root, apt would change to a user that may not write here.
-            "APT::Sandbox::User=root".into(),
+            ("APT::Sandbox::User", "root".into()),
             // A list that did not come is an error, not a warning.
-            "APT::Update::Error-Mode=any".into(),
-            "Acquire::Languages=none".into(),
-            "Acquire::Retries=1".into(),
-            "Acquire::http::Timeout=20".into(),
+            ("APT::Update::Error-Mode", "any".into()),
+            ("Acquire::Languages", "none".into()),
+            ("Acquire::Retries", "1".into()),
+            ("Acquire::http::Timeout", "20".into()),
         ];
         if origin == Origin::Debian13 {
             let keyring = KEYRINGS
@@ -173,22 +172,22 @@ impl Apt {
                 })?;
             let text = sources::private(&sources::mirror(&host_sources()), keyring);
             fs::write(work.join("private.sources"), text)?;
-            options.push(format!("Dir::Etc::SourceList={}", at("private.sources")));
-            options.push("Dir::Etc::SourceParts=/dev/null".into());
+            options.push(("Dir::Etc::SourceList", at("private.sources")));
+            options.push(("Dir::Etc::SourceParts", "/dev/null".into()));
         }
-        Ok(Apt {
-            work: work.into(),
-            options,
-        })
+        let lines = options
+            .iter()
+            .map(|(name, value)| format!("{name} \"{value}\";\n"));
+        fs::write(work.join("apt.conf"), lines.collect::<String>())?;
+        Ok(Apt { work: work.into() })
     }
 
     /// Shows and runs one of apt's programs in the directory.
     fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {
         let mut apt = command(program);
-        for option in &self.options {
-            apt.args(["-o", option]);
-        }
-        apt.args(arguments).current_dir(&self.work);
+        apt.args(arguments)
+            .env("APT_CONFIG", self.work.join("apt.conf"))
+            .current_dir(&self.work);
         show(&apt);
         read(&mut apt)
     }

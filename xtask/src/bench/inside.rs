@@ -74,8 +74,15 @@ struct Ground {
 /// # Errors
 /// The host refuses something that every phase needs. A phase that fails does not keep the others from running.
 pub(crate) fn inside(orders: Orders, files: Vec<OwnedFd>, channel: OwnedFd) -> Result<ExitCode> {
-    netns::on_stop(channel, || std::process::exit(INTERRUPTED));
-    let pipe = files.into_iter().next().context("the pipe was not handed over")?;
+    let pipe = File::from(files.into_iter().next().context("the pipe was not handed over")?);
+    let mut last = Teller::new(pipe.try_clone()?);
+    netns::on_stop(channel, move || {
+        // Short enough to be written whole, whatever the other teller is at.
+        let _ = last.tell(&Word::Problem(
+            "stopped by a signal: the rest was not measured".into(),
+        ));
+        std::process::exit(INTERRUPTED);
+    });
     let plan = Plan::load()?.patient();
     let machine = plan.machine()?;
     let accelerator = accel::settle(orders.accel, &machine, &orders.image)?;
@@ -84,7 +91,7 @@ pub(crate) fn inside(orders: Orders, files: Vec<OwnedFd>, channel: OwnedFd) -> R
         machine,
         accelerator,
         orders,
-        teller: Teller::new(File::from(pipe)),
+        teller: Teller::new(pipe),
         steps: Steps::new(),
     };
     ground.teller.tell(&Word::Accelerator(accelerator))?;
