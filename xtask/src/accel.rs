@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
+use figures::row::Accel;
 use hs_core::event::Event;
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +43,14 @@ impl Accelerator {
         match self {
             Accelerator::Tcg => "tcg",
             Accelerator::Kvm => "kvm",
+        }
+    }
+
+    /// As the benchmark's rows call it.
+    pub(crate) const fn accel(self) -> Accel {
+        match self {
+            Accelerator::Tcg => Accel::Tcg,
+            Accelerator::Kvm => Accel::Kvm,
         }
     }
 }

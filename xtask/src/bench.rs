@@ -25,8 +25,8 @@ use std::process::ExitCode;
 use std::thread;
 
 use anyhow::{Result, anyhow, bail};
-use figures::experiment;
 use figures::report::Circumstances;
+use figures::{calculation, experiment};
 
 use crate::accel::{Accelerator, Choice};
 use crate::command::{command, read, root};
@@ -98,7 +98,11 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
         Some(program) => measure_natively(program, &options, kernel.is_some(), &mut heard)?,
         None => true,
     };
-    let (heard, outcome) = measure_in_guests(&options, image, kernel.as_ref(), heard)?;
+    let (mut heard, outcome) = measure_in_guests(&options, image, kernel.as_ref(), heard)?;
+    if let Some(accelerator) = heard.accelerator {
+        let asked = |name: &str| phase::is_asked(&options.only, name);
+        calculation::add(&mut heard.rows, asked, accelerator.accel());
+    }
     let circumstances = circumstances(&options, kernel.as_ref().map(|(kernel, _)| kernel), &heard)?;
     output::write(&out, &heard.rows, &options.only, &circumstances)?;
     Ok(if native { outcome? } else { ExitCode::FAILURE })

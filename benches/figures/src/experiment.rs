@@ -50,6 +50,8 @@ pub struct Experiment {
     pub shape: Shape,
     /// How it is drawn.
     pub plots: &'static [Plot],
+    /// Another experiment and a series of it that stands beside, where both have a point.
+    pub beside: Option<(&'static str, &'static str)>,
     /// What to know to read it.
     pub note: &'static str,
 }
@@ -71,6 +73,7 @@ pub const EXPERIMENTS: &[Experiment] = &[
         grounds: BOTH,
         shape: Shape::Table,
         plots: plots!("table3-1" Wall),
+        beside: None,
         note: "Nothing is written between the forks. The thesis's fork copies wired pages; Linux does not inherit the lock.",
     },
     Experiment {
@@ -81,6 +84,7 @@ pub const EXPERIMENTS: &[Experiment] = &[
         grounds: BOTH,
         shape: Shape::Table,
         plots: plots!("table3-2" Wall),
+        beside: None,
         note: "What becomes of memory outside the checkpoint: copied on write, shared with the child, or dropped from it. \
                The child sleeps while the parent writes.",
     },
@@ -92,6 +96,7 @@ pub const EXPERIMENTS: &[Experiment] = &[
         grounds: BOTH,
         shape: Shape::Table,
         plots: plots!("table3-3" Wall),
+        beside: None,
         note: "What many map entries cost when the child has them, and when not.",
     },
     Experiment {
@@ -102,6 +107,7 @@ pub const EXPERIMENTS: &[Experiment] = &[
         grounds: BOTH,
         shape: Shape::Curves,
         plots: plots!("fig6-1" Pause, "fig6-1-stall" Stall),
+        beside: None,
         note: "Four regions, runs of four modified pages. linux-pipe is the thesis's synchronous checkpoint.",
     },
     Experiment {
@@ -112,6 +118,7 @@ pub const EXPERIMENTS: &[Experiment] = &[
         grounds: BOTH,
         shape: Shape::Curves,
         plots: plots!("fig6-2" Pause, "fig6-2-stall" Stall),
+        beside: None,
         note: "Runs of four modified pages; of 25 at 95 %, as in the thesis.",
     },
     Experiment {
@@ -122,6 +129,7 @@ pub const EXPERIMENTS: &[Experiment] = &[
         grounds: &[Ground::LimitedPair],
         shape: Shape::Curves,
         plots: plots!("fig6-3" Rate),
+        beside: None,
         note: "The thesis only calculated these: contents over the bandwidth. Measured: checkpoints that the spare acknowledged, \
                over a cluster link limited to 100 Mbit/s, headers, acknowledgements and all.",
     },
@@ -133,6 +141,7 @@ pub const EXPERIMENTS: &[Experiment] = &[
         grounds: &[Ground::LimitedPair],
         shape: Shape::Curves,
         plots: plots!("fig6-4" Rate),
+        beside: None,
         note: "As figure 6-3.",
     },
     Experiment {
@@ -143,6 +152,7 @@ pub const EXPERIMENTS: &[Experiment] = &[
         grounds: BOTH,
         shape: Shape::Curves,
         plots: plots!("size-1pct-pause" Pause, "size-1pct-stall" Stall),
+        beside: None,
         note: "Runs of four modified pages, evenly spread.",
     },
     Experiment {
@@ -153,6 +163,7 @@ pub const EXPERIMENTS: &[Experiment] = &[
         grounds: BOTH,
         shape: Shape::Curves,
         plots: plots!("size-10pct-pause" Pause, "size-10pct-stall" Stall),
+        beside: None,
         note: "Runs of four modified pages, evenly spread. tlb-flush is a bare reload of CR3 in the same state: the floor.",
     },
     Experiment {
@@ -163,6 +174,7 @@ pub const EXPERIMENTS: &[Experiment] = &[
         grounds: BOTH,
         shape: Shape::Curves,
         plots: plots!("size-50pct-pause" Pause, "size-50pct-stall" Stall),
+        beside: None,
         note: "Runs of four modified pages, evenly spread.",
     },
     Experiment {
@@ -173,6 +185,7 @@ pub const EXPERIMENTS: &[Experiment] = &[
         grounds: BOTH,
         shape: Shape::Curves,
         plots: plots!("snapshots-pause" Pause, "snapshots-stall" Stall),
+        beside: None,
         note: "The pause of one more checkpoint, and its stall, while so many are held in all.",
     },
     Experiment {
@@ -183,28 +196,32 @@ pub const EXPERIMENTS: &[Experiment] = &[
         grounds: &[Ground::Guest],
         shape: Shape::Curves,
         plots: &[],
+        beside: None,
         note: "Faults of writes to pages that were sent already (released), and to clean pages in touched spans (clean-writes), while \
                a snapshot is alive. -stale: those that only found a translation out of date. -copies: copied pages.",
     },
     Experiment {
         name: "checkpoint",
-        title: "The library's checkpoint() beside cptfork",
+        title: "The library's checkpoint() beside cptfork, 10 % dirty",
         x_label: MIB,
         x_log: true,
         grounds: &[Ground::Guest],
         shape: Shape::Curves,
         plots: plots!("checkpoint" Pause),
-        note: "What the application feels when it calls the library: cptfork and the library's own part.",
+        beside: Some(("size-10pct", "lazy")),
+        note: "What the application feels when it calls the library. lazy is cptfork alone, from the experiment of that size.",
     },
     Experiment {
         name: "replication",
         title: "Replication against the raw link",
-        x_label: "contents of one checkpoint",
+        x_label: "contents of one checkpoint (MiB)",
         x_log: true,
         grounds: &[Ground::Pair],
         shape: Shape::Curves,
         plots: plots!("replication" Throughput),
-        note: "Contents that the spare acknowledged in a second, beside datagrams from guest to guest with nothing done to them. \
+        beside: None,
+        note: "lazy: contents of incremental checkpoints that the spare acknowledged, one after the other. raw-link: the same amount in \
+               datagrams from guest to guest with nothing done to them. \
                The link is not limited: what bounds it is the guests' processor.",
     },
     Experiment {
@@ -215,6 +232,7 @@ pub const EXPERIMENTS: &[Experiment] = &[
         grounds: &[Ground::Guest],
         shape: Shape::Curves,
         plots: plots!("policy-pause" Pause, "policy-stall" Stall),
+        beside: None,
         note: "Where the curves cross is where checkpoint() should change from one to the next.",
     },
 ];

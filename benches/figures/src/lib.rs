@@ -11,6 +11,7 @@
 //! and fonts of the host (the font is a crate's, so that a figure looks the same everywhere).
 #![forbid(unsafe_code)]
 
+pub mod calculation;
 pub mod experiment;
 pub mod plot;
 pub mod quantity;

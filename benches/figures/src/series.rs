@@ -85,7 +85,9 @@ const KNOWN: &[Known] = &[
     ("cow", SKY, Mark::Dot, false, false),
     ("share", BLUE, Mark::Dot, false, true),
     ("drop", GREEN, Mark::Dot, false, false),
+    ("checkpoint-lazy", VERMILION, Mark::Dot, false, true),
     ("tlb-flush", GREY, Mark::Cross, true, false),
+    ("raw-link", GREY, Mark::Cross, true, false),
     ("measured-incremental", BLUE, Mark::Dot, false, true),
     ("measured-full", VERMILION, Mark::Dot, false, true),
     ("calculated-incremental", BLUE, Mark::Ring, true, false),
@@ -109,7 +111,7 @@ pub fn side(series: &str) -> Side {
         Side::Linux
     } else if thesis::is_series(series) {
         Side::Thesis
-    } else if series == "tlb-flush" || series.starts_with("calculated-") || series.starts_with("raw") {
+    } else if matches!(series, "tlb-flush" | "raw-link") || series.starts_with("calculated-") {
         Side::Reference
     } else {
         Side::Ours

@@ -8,7 +8,6 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use figures::row::Accel;
 use hs_core::platform::Exit;
 use serde::{Deserialize, Serialize};
 
@@ -151,13 +150,6 @@ impl Ground {
         }
     }
 
-    fn accel(&self) -> Accel {
-        match self.accelerator {
-            Accelerator::Tcg => Accel::Tcg,
-            Accelerator::Kvm => Accel::Kvm,
-        }
-    }
-
     /// One guest without a network.
     fn alone(&mut self, phase: &Phase, image: PathBuf, boot: Boot, command_line: String) -> Result<()> {
         let recipe = Recipe {
@@ -172,7 +164,7 @@ impl Ground {
             clock_s: clock_s(),
             print_log: false,
         };
-        let accel = self.accel();
+        let accel = self.accelerator.accel();
         let (teller, machine) = (&mut self.teller, &self.machine);
         let mut tell = |word| teller.tell(&word);
         let mut ear = Ear::new(phase.name, accel, &mut self.steps, &mut tell);
@@ -213,7 +205,7 @@ impl Ground {
 
     /// Two guests, of which the master measures.
     fn pair(&mut self, phase: &Phase) -> Result<()> {
-        let accel = self.accel();
+        let accel = self.accelerator.accel();
         let ingredients = Ingredients {
             plan: &self.plan,
             machine: &self.machine,

@@ -28,7 +28,8 @@ fn made_up() -> Rows {
                 "measured-incremental",
                 "measured-full",
             ],
-            "replication" => &["replication", "raw-link"],
+            "replication" => &["lazy", "raw-link"],
+            "checkpoint" => &["checkpoint-lazy", "tlb-flush"],
             "policy" => &["copy", "lazy", "full"],
             _ => &[
                 "lazy",
