@@ -3,6 +3,7 @@
 //! A step passes or fails as a whole; one that fails does not keep the others from running. The tests that need guests
 //! run in namespaces of their own ([`mod@inside`]), through the machinery that `run-pair` uses.
 
+mod bench;
 mod guest;
 mod inside;
 mod pairs;
@@ -180,6 +181,11 @@ const STEPS: &[Step] = &[
         name: "run-refusals",
         shows: "a port in use and an unknown application are refused by name",
         body: Body::Here(run::refusals),
+    },
+    Step {
+        name: "bench",
+        shows: "the benchmark runs to its end and writes its files; what should cost nothing does",
+        body: Body::Here(bench::quick),
     },
 ];
 

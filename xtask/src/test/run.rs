@@ -75,7 +75,8 @@ impl Drop for Started {
     }
 }
 
-fn accel(runner: &Runner) -> &'static str {
+/// The word for what runs the guests.
+pub(super) fn accel(runner: &Runner) -> &'static str {
     match runner.accel() {
         crate::accel::Choice::Auto => "auto",
         crate::accel::Choice::Tcg => "tcg",
