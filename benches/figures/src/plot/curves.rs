@@ -18,6 +18,17 @@ const PLOT_TOP: f64 = 56.0;
 /// Half the width of the ends of a spread's bar.
 const CAP: f64 = 2.5;
 
+/// Most points on a logarithmic x axis that are written beside it.
+const TICKS_MAX: usize = 8;
+/// From where on the y axis is logarithmic: so many times lies the greatest value above the least.
+const LOG_FROM: f64 = 8.0;
+
+/// How many times the greatest of `values` lies above the least.
+fn span(values: &[f64]) -> f64 {
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+    values.iter().copied().fold(0.0, f64::max) / least
+}
+
 /// One line.
 struct Curve {
     name: String,
@@ -48,7 +59,7 @@ impl Curves {
                 .iter()
                 .filter(|figure| figure.series == name && figure.x.is_finite())
                 .filter_map(|figure| Some((figure.x, plot.quantity.of(figure)?)))
-                // Every y axis is logarithmic, an x axis where sizes span decades.
+                // What has no place on a logarithmic axis: noise around nothing.
                 .filter(|(x, value)| value.middle > 0.0 && (!experiment.x_log || *x > 0.0))
                 .collect();
             points.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -96,12 +107,16 @@ impl Curves {
             subtitle: format!("{accel}{runs}{bars}"),
             x_label: experiment.x_label,
             y_label: plot.quantity.label(),
-            x: if experiment.x_log {
-                Axis::log_at(&xs)
-            } else {
-                Axis::linear(&xs)
+            x: match experiment.x_log {
+                true if xs.len() <= TICKS_MAX => Axis::log_at(&xs),
+                true => Axis::log(&xs),
+                false => Axis::linear(&xs),
             },
-            y: Axis::log(&ys),
+            y: if span(&ys) < LOG_FROM {
+                Axis::linear(&ys)
+            } else {
+                Axis::log(&ys)
+            },
             curves,
         })
     }
