@@ -13,8 +13,9 @@ use crate::command::{cargo, read, root, run};
 /// The triple that guests are built for; freestanding all the same.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// Crates that expect an operating system which a guest does not have.
-const FORBIDDEN: [&str; 2] = ["libc", "getrandom"];
+/// Crates that expect what a guest does not have: an operating system, or (`cpufeatures`) threads whose vector registers
+/// are saved, which AVX found at run time relies on.
+const FORBIDDEN: [&str; 3] = ["libc", "getrandom", "cpufeatures"];
 
 /// All guests there are.
 pub(crate) const GUESTS: [&str; 3] = ["kv", "ktest", "bench"];

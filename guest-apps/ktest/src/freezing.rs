@@ -6,10 +6,11 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use hs_core::platform::{FrozenError, Outcome, PAGE_LEN, View};
+use hs_core::platform::{CheckpointMemory, FrozenError, Outcome, PAGE_LEN, View};
 use hs_core::sync::Mutex;
 use kernel::cpt::region::Region;
 use kernel::cpt::{Counters, Mode, ModeError, Other, counters, set_mode};
+use kernel::mem::frames;
 
 use crate::checkpoints::{Flag, fork, fork_with};
 use crate::memory::window_pages;
@@ -18,18 +19,19 @@ use crate::{Context, Verdict, check};
 /// Pages of two spans and a little.
 const PAGES: usize = 1100;
 
-fn installed(first: usize, pages: usize) -> Result<Region, String> {
+pub(crate) fn installed(first: usize, pages: usize) -> Result<Region, String> {
     let mut region = Region::map(window_pages(first, pages)).map_err(|error| format!("map: {error}"))?;
     region.install().map_err(|error| format!("install: {error}"))?;
     Ok(region)
 }
 
 /// What is counted while `work` runs.
-fn counted(work: impl FnOnce() -> Result<(), String>) -> Result<Counters, String> {
+pub(crate) fn counted(work: impl FnOnce() -> Result<(), String>) -> Result<Counters, String> {
     let before = counters();
     work()?;
     let after = counters();
     Ok(Counters {
+        parent_faults: after.parent_faults - before.parent_faults,
         span_faults: after.span_faults - before.span_faults,
         write_faults: after.write_faults - before.write_faults,
         copies: after.copies - before.copies,
@@ -41,7 +43,7 @@ fn counted(work: impl FnOnce() -> Result<(), String>) -> Result<Counters, String
 }
 
 /// A checkpoint of whatever is dirty, taken and ended, so that all is clean.
-fn clean(context: &Context) -> Result<(), String> {
+pub(crate) fn clean(context: &Context) -> Result<(), String> {
     let go = Flag::new();
     go.set(context.guest);
     let gone = fork(context, View::Incremental, &go, |frozen| {
@@ -150,8 +152,8 @@ pub(crate) fn hot_pages(context: &Context) -> Verdict {
         "the first time: {first:?}"
     );
     let second = epoch(HOT)?;
-    // 8 while the span is settled; the ninth faults and brings 7 more, and so does the seventeenth with the last 3. One
-    // page in 32 is put to the test, and may fault on its own.
+    // 7 while the span is settled; the eighth faults and brings 7 more, and so does the sixteenth with the last 4. One page in
+    // 32 is put to the test, and may fault on its own.
     check!(
         second.copies + second.hot_copies == 20
             && (2..=4).contains(&second.copies)
@@ -165,6 +167,142 @@ pub(crate) fn hot_pages(context: &Context) -> Verdict {
         "clean pages are copied ahead: {third:?}, {fourth:?}"
     );
     Ok("".into())
+}
+
+/// However hot the pages around it, one write copies at most 8: those of the span's settling and those after its own.
+pub(crate) fn copies_of_one_write(context: &Context) -> Verdict {
+    const HOT: usize = 40;
+    let mut region = installed(0, 512)?;
+    let mut most = 0;
+    for round in 0..6 {
+        let hold = Flag::new();
+        let gone = fork(context, View::Incremental, &hold, |_| Outcome::Kept)
+            .map_err(|error| format!("cptfork: {error}"))?;
+        // In the middle: settling copies others.
+        let one = counted(|| {
+            region.write(HOT / 2, 1);
+            Ok(())
+        })?;
+        check!(
+            one.parent_faults == 1,
+            "one write cost {} faults",
+            one.parent_faults
+        );
+        most = most.max(one.copies + one.hot_copies);
+        (0..HOT).for_each(|page| region.write(page, round));
+        hold.set(context.guest);
+        check!(gone.wait(context.guest), "a child did not come to its end");
+    }
+    check!((2..=8).contains(&most), "one write copied up to {most} pages");
+    Ok(format!("at most {most} copies"))
+}
+
+/// A copying cptfork copies 64 pages and freezes the others; what it copies nothing of costs it no table.
+pub(crate) fn copied_in_part(context: &Context) -> Verdict {
+    const SPANS: usize = 100;
+    let mut regions = Vec::new();
+    for span in 0..SPANS {
+        regions.push(installed(512 * span, 1)?);
+    }
+    clean(context)?;
+    regions.iter_mut().for_each(|region| region.write(0, 1));
+    let (hold, before) = (Flag::new(), frames::available());
+    let addresses: Vec<usize> = regions.iter().map(|region| region.range().start()).collect();
+    let found = Arc::new(Mutex::new(None));
+    let told = Arc::clone(&found);
+    let mut gone = None;
+    let forked = counted(|| {
+        let child = fork(context, View::Copied, &hold, move |frozen| {
+            let mut page = Box::new([0; PAGE_LEN]);
+            let wrong = addresses
+                .iter()
+                .find(|address| frozen.copy_page(**address, &mut page).is_err() || page[0] != 1);
+            *told.lock() = Some(wrong.copied());
+            Outcome::Kept
+        });
+        gone = Some(child.map_err(|error| format!("cptfork: {error}"))?);
+        Ok(())
+    })?;
+    let used = before - frames::available();
+    check!(
+        forked.hot_copies == 64,
+        "{} pages were copied in the pause",
+        forked.hot_copies
+    );
+    // A copy and a table for each of 64 spans, upper tables, and what stays set aside.
+    check!(used <= 64 * 2 + 400, "{used} frames are gone");
+    let written = counted(|| {
+        regions.iter_mut().for_each(|region| region.write(0, 2));
+        Ok(())
+    })?;
+    check!(
+        written.copies == SPANS as u64 - 64,
+        "{} of the other pages were frozen",
+        written.copies
+    );
+    hold.set(context.guest);
+    check!(
+        gone.is_some_and(|gone| gone.wait(context.guest)),
+        "the child did not come to its end"
+    );
+    let found = found.lock().take();
+    check!(found == Some(None), "the child found another page: {found:?}");
+    Ok(format!("{used} frames set aside or used"))
+}
+
+/// A page put in place of one that a child holds: the child keeps what it was.
+pub(crate) fn place_under_child(context: &Context) -> Verdict {
+    for mode in Mode::ALL {
+        set_mode(mode).map_err(|error| format!("{error}"))?;
+        place_as(context).map_err(|error| format!("{mode}: {error}"))?;
+    }
+    set_mode(Mode::default()).map_err(|error| format!("{error}"))?;
+    Ok("".into())
+}
+
+fn place_as(context: &Context) -> Result<(), String> {
+    let mut region = installed(0, 4)?;
+    let address = region.range().start();
+    region.write(0, 1);
+    let (go, found) = (Flag::new(), Arc::new(Mutex::new(None)));
+    let told = Arc::clone(&found);
+    let gone = fork(context, View::Whole, &go, move |frozen| {
+        let mut page = Box::new([0; PAGE_LEN]);
+        *told.lock() = Some(frozen.copy_page(address, &mut page).map(|()| page[0]));
+        Outcome::Kept
+    })
+    .map_err(|error| format!("cptfork: {error}"))?;
+    let mut staged = context.guest.stage().ok_or("no frame to stage a page in")?;
+    staged.fill(7);
+    context
+        .guest
+        .place(address, staged)
+        .map_err(|error| format!("place: {error}"))?;
+    check!(region.read(0) == 7, "the page is not in place");
+    go.set(context.guest);
+    check!(gone.wait(context.guest), "the child did not come to its end");
+    let found = found.lock().take();
+    check!(found == Some(Ok(1)), "the child found {found:?}");
+    // It counts as clean; written to, as dirty.
+    for (write, ranges) in [(false, 0), (true, 1)] {
+        if write {
+            region.write(0, 8);
+        }
+        let count = Arc::new(Mutex::new(None));
+        let told = Arc::clone(&count);
+        let gone = fork(context, View::Incremental, &go, move |frozen| {
+            *told.lock() = Some(frozen.dirty(&mut []));
+            Outcome::Kept
+        })
+        .map_err(|error| format!("cptfork: {error}"))?;
+        check!(gone.wait(context.guest), "the child did not come to its end");
+        let count = count.lock().take();
+        check!(
+            count == Some(ranges),
+            "{count:?} dirty ranges instead of {ranges}"
+        );
+    }
+    Ok(())
 }
 
 /// A span that nobody touches stays unsettled over several checkpoints: what was dirty in it is the oldest's alone.

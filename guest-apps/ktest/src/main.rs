@@ -16,6 +16,7 @@ mod memory;
 mod model;
 mod network;
 mod random;
+mod shortage;
 mod threads;
 
 use alloc::string::{String, ToString};
@@ -58,17 +59,24 @@ const TESTS: &[Test] = &[
     ("threads-wait-wake", threads::wait_and_wake),
     ("threads-sleep", threads::sleep),
     ("threads-priority", threads::priority),
+    ("threads-fairness", threads::fairness),
     ("threads-end", threads::end),
     ("threads-condvar-join", threads::condvar_and_join),
     ("cptfork-model", model::cptfork_against_model),
     ("cptfork-model-can-fail", model::planted_bugs_are_found),
     ("cptfork-out-of-frames", checkpoints::out_of_frames),
+    ("map-out-of-frames", shortage::map_fails),
+    ("cptfork-others-reserve", shortage::others_reserve),
+    ("cptfork-cancelled-once", shortage::cancelled_once),
     ("cptfork-too-many", checkpoints::too_many_children),
     ("cptfork-stray-child", checkpoints::stray_child),
     ("cptfork-purge-under-child", checkpoints::purge_under_child),
     ("cptfork-forgets-unmapped", checkpoints::unmapped_is_forgotten),
     ("cptfork-faults", freezing::faults_are_counted),
     ("cptfork-hot-pages", freezing::hot_pages),
+    ("cptfork-one-write", freezing::copies_of_one_write),
+    ("cptfork-copied-in-part", freezing::copied_in_part),
+    ("cptfork-place-under-child", freezing::place_under_child),
     ("cptfork-untouched", freezing::untouched_for_epochs),
     ("cptfork-other-memory", freezing::other_memory),
     ("cptfork-mode-refused", freezing::mode_refused),

@@ -369,9 +369,11 @@ pub(crate) fn cptfork_against_model(context: &Context) -> Verdict {
 
 /// The checker can fail: a write, or a dirty page, that the model does not know of is found.
 pub(crate) fn planted_bugs_are_found(context: &Context) -> Verdict {
-    for bug in [Bug::UnseenWrite, Bug::CleanPage] {
-        let found = run_once(context, Mode::Lazy, Some(bug));
-        check!(found.is_err(), "{bug:?} was not found");
+    for mode in Mode::ALL {
+        for bug in [Bug::UnseenWrite, Bug::CleanPage] {
+            let found = run_once(context, mode, Some(bug));
+            check!(found.is_err(), "{mode}: {bug:?} was not found");
+        }
     }
     Ok("".into())
 }

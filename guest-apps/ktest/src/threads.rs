@@ -184,6 +184,48 @@ pub(crate) fn sleep(context: &Context) -> Verdict {
     Ok(format!("at most {} us late", late_max.as_micros()))
 }
 
+/// Two equals share the processor, however often somebody more urgent stops the one that runs.
+pub(crate) fn fairness(context: &Context) -> Verdict {
+    struct Shared {
+        stop: AtomicU32,
+        woken: AtomicU32,
+        ran: AtomicU32,
+    }
+    let shared: &'static Shared = Box::leak(Box::new(Shared {
+        stop: AtomicU32::new(0),
+        woken: AtomicU32::new(0),
+        ran: AtomicU32::new(0),
+    }));
+    let guest = context.guest;
+    let urgent = move || {
+        let word = AtomicU32::new(0);
+        while shared.stop.load(Ordering::SeqCst) == 0 {
+            guest.wait(&word, 0, Some(guest.now() + Duration::from_millis(1)));
+            shared.woken.fetch_add(1, Ordering::SeqCst);
+        }
+    };
+    let equal = move || shared.ran.store(1, Ordering::SeqCst);
+    guest
+        .spawn("urgent", Priority::Urgent, Box::new(urgent))
+        .and_then(|()| guest.spawn("equal", Priority::Normal, Box::new(equal)))
+        .map_err(|error| format!("spawn: {error}"))?;
+    // Far more often than a fair turn takes.
+    let fair = |shared: &Shared| shared.woken.load(Ordering::SeqCst) < 100;
+    while shared.ran.load(Ordering::SeqCst) == 0 && fair(shared) {
+        core::hint::spin_loop();
+    }
+    let (ran, woken) = (
+        shared.ran.load(Ordering::SeqCst),
+        shared.woken.load(Ordering::SeqCst),
+    );
+    shared.stop.store(1, Ordering::SeqCst);
+    check!(
+        ran == 1,
+        "an equal did not run while an urgent one woke {woken} times"
+    );
+    Ok(format!("after {woken} urgent turns"))
+}
+
 /// An urgent thread interrupts one that spins; a background thread that holds a lock is not kept from letting go.
 pub(crate) fn priority(context: &Context) -> Verdict {
     struct Shared {

@@ -22,6 +22,19 @@ impl PageSet {
         PageSet(words)
     }
 
+    /// The pages of `range`.
+    pub fn range(range: Range<usize>) -> PageSet {
+        let mut set = PageSet::EMPTY;
+        for (index, word) in set.0.iter_mut().enumerate() {
+            let first = range.start.saturating_sub(index * WORD_BITS).min(WORD_BITS);
+            let end = range.end.saturating_sub(index * WORD_BITS).min(WORD_BITS);
+            if first < end {
+                *word = (u64::MAX >> (WORD_BITS - (end - first))) << first;
+            }
+        }
+        set
+    }
+
     /// Every `step`-th page from `first` on, where `step` divides 64.
     ///
     /// # Panics
@@ -236,6 +249,12 @@ mod tests {
         fn every_page_of_a_step_is_in_it(step in 0_u32..7, first in 0..64_usize, page in 0..SPAN_PAGES) {
             let step = 1 << step;
             prop_assert_eq!(PageSet::every(step, first % step).contains(page), page % step == first % step);
+        }
+
+        #[test]
+        fn a_range_holds_its_pages(start in 0..=SPAN_PAGES, len in 0..=SPAN_PAGES) {
+            let range = start..(start + len).min(SPAN_PAGES);
+            prop_assert_eq!(PageSet::range(range.clone()), set(&range.collect()));
         }
 
         #[test]

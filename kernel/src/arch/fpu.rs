@@ -1,7 +1,8 @@
 //! Vector registers beyond SSE, where the processor has them.
 //!
 //! They are switched on for one purpose: to scan page tables with interrupts off. A switch of threads saves what FXSAVE
-//! does, x87 and SSE; nothing that can be interrupted may use more (guests are compiled for plain x86-64, which does not).
+//! does, x87 and SSE; nothing that can be interrupted may use more. Guests are compiled for plain x86-64, which does not, and
+//! the dependency gate keeps crates out that look for vectors at run time.
 
 use core::arch::asm;
 use core::arch::x86_64::{__cpuid, __cpuid_count};

@@ -103,9 +103,15 @@ fn end(slot: usize, outcome: Outcome) {
         // What was modified before its cptfork must not come to the next child's list.
         state.settle(index, Settler::Walk);
         let span = state.spans.known_mut(index);
+        if span.viewers >> slot & 1 == 0 {
+            return;
+        }
         let view = span.forget(slot);
         if outcome == Outcome::Lost {
             span.soft_dirty |= view.dirty & span.installed;
+        }
+        if let Some(child) = &mut state.children[slot] {
+            child.release_span(index.start());
         }
         state.unfreeze(index, view.wanted);
         state.spans.forget_if_empty(index);

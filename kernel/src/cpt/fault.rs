@@ -62,22 +62,19 @@ impl State {
         {
             return false;
         }
+        self.counters.parent_faults += 1;
         let was_open = self.mode != Mode::Lazy || lazy::is_open(kernel_root(), address);
+        let mut copied = 0;
         if !was_open {
-            self.settle(index, Settler::Fault);
-            // Settled before, by a child that found no table here yet.
+            copied = self.settle(index, Settler::Fault);
+            // Mapped after the last cptfork, it was settled before.
             lazy::open(kernel_root(), &self.spans, address);
             self.counters.span_faults += 1;
         }
-        // SAFETY: the state's lock is held.
-        let Some(entry) = (unsafe { kernel_root().entry(address) }) else {
-            return false;
-        };
-        if !entry.flags().contains(Flags::WRITABLE) {
+        if !is_writable(address) {
             self.counters.write_faults += 1;
-            self.keep_for_children(index, page);
-            let flags = entry.flags() | Flags::WRITABLE;
-            entry.set_flags(flags);
+            self.keep_for_children(index, page, FAULT_COPIES_MAX - copied);
+            make_writable(address);
             let span = self.spans.known_mut(index);
             if self.mode == Mode::Faults && span.installed.contains(page) {
                 span.soft_dirty.insert(page);
@@ -89,9 +86,9 @@ impl State {
         true
     }
 
-    /// Leaves a copy of the page to the children that want it, and with it copies of the hot ones after it, which would
-    /// fault too. If there is no frame for it, children are cancelled until none wants it: the write must not fail.
-    fn keep_for_children(&mut self, index: SpanIndex, page: usize) {
+    /// Leaves a copy of the page to the children that want it, and with it copies of hot ones after it, which would fault
+    /// too; `copies_max` in all, at least one. If there is no frame for it, children are cancelled until none wants it: the write must not fail.
+    fn keep_for_children(&mut self, index: SpanIndex, page: usize, copies_max: usize) {
         loop {
             let span = self.spans.known_mut(index);
             let wanted = span.wanted();
@@ -100,7 +97,7 @@ impl State {
             }
             let mut pages = PageSet::EMPTY;
             if span.hot.contains(page) {
-                pages = (span.hot & wanted).after(page).first(FAULT_COPIES_MAX - 1);
+                pages = (span.hot & wanted).after(page).first(copies_max - 1);
             }
             pages.insert(page);
             let copied = self.copy_for_children(index, pages) as u64;
@@ -133,7 +130,10 @@ impl State {
             return Err(outside);
         }
         let span = self.spans.known_mut(index);
-        let shared = child.other == Other::Share && (span.mapped - span.installed).contains(page);
+        // Since a range of the span changed hands, nobody knows what was in one when an older child was made.
+        let shared = child.other == Other::Share
+            && child.epoch > span.changed
+            && (span.mapped - span.installed).contains(page);
         if !span.views[slot].seen.contains(page) && !shared {
             return Err(outside);
         }
@@ -167,5 +167,18 @@ impl State {
                 }
             }
         }
+    }
+}
+
+fn is_writable(address: usize) -> bool {
+    // SAFETY: the state's lock is held.
+    let entry = unsafe { kernel_root().entry(address) };
+    entry.is_some_and(|entry| entry.flags().contains(Flags::WRITABLE))
+}
+
+fn make_writable(address: usize) {
+    // SAFETY: the state's lock is held.
+    if let Some(entry) = unsafe { kernel_root().entry(address) } {
+        entry.set_flags(entry.flags() | Flags::WRITABLE);
     }
 }

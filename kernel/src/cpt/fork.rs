@@ -73,7 +73,8 @@ fn settle_all(state: &mut State) {
     }
 }
 
-/// Copies what the child in `slot` has on its dirty list, as long as there are frames.
+/// Copies what the child in `slot` has on its dirty list, as long as there are frames. (For the baselines: a write to such a
+/// page still faults, though without a copy.)
 fn copy_dirty(state: &mut State, slot: usize) {
     let mut left = COPIES_MAX;
     for at in 0..state.spans.known().len() {

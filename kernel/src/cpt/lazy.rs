@@ -10,12 +10,12 @@
 //!   page table    rw- r-- rw- …      r--: frozen for a child
 //! ```
 //!
-//! An entry whose way down is not writable belongs to a span that is not settled; the reverse need not hold (a table made
-//! meanwhile is writable, and its span settled).
+//! The way down to a span that is not settled is closed: somewhere above its table the right to write is missing. The
+//! reverse need not hold: what is mapped after a `cptfork` lies under closed entries too, in a span that is settled.
 
 use x86_64::structures::paging::PageTableFlags as Flags;
 
-use super::span::{SpanIndex, Spans};
+use super::span::Spans;
 use crate::mem::kernel_root;
 use crate::mem::layout::WINDOW;
 use crate::mem::paging::Root;
@@ -25,10 +25,7 @@ const THIRD_LEVEL_LEN: usize = 1 << 30;
 
 /// Takes the right to write to the window away. The caller drops the processor's translations.
 pub(super) fn protect() {
-    // SAFETY: the state's lock is held.
-    if let Some(top) = unsafe { kernel_root().upper_entry(WINDOW.start, 3) } {
-        top.set_flags(top.flags() - Flags::WRITABLE);
-    }
+    set_writable(kernel_root(), WINDOW.start, 3, false);
 }
 
 /// Whether nothing above the page table forbids writing to `address`.
@@ -40,29 +37,47 @@ pub(super) fn is_open(root: Root, address: usize) -> bool {
 /// is passed on to the entries below them.
 pub(super) fn open(root: Root, spans: &Spans, address: usize) {
     for level in (1..=3).rev() {
-        // SAFETY: the state's lock is held.
-        let Some(entry) = (unsafe { root.upper_entry(address, level) }) else {
-            return;
-        };
-        if entry.flags().contains(Flags::WRITABLE) {
+        if writable(root, address, level) {
             continue;
         }
         if level > 1 {
             pass_on(root, spans, address, level);
         }
-        entry.set_flags(entry.flags() | Flags::WRITABLE);
+        set_writable(root, address, level, true);
     }
 }
 
 /// Takes the right to write away from the entries below that of `level` at `address`.
 fn pass_on(root: Root, spans: &Spans, address: usize, level: u32) {
-    let third = |span: &SpanIndex| span.start() / THIRD_LEVEL_LEN;
+    let mut third_before = None;
     for span in spans.known() {
-        if level == 3 || third(span) == address / THIRD_LEVEL_LEN {
-            // SAFETY: as in `open`.
-            if let Some(entry) = unsafe { root.upper_entry(span.start(), level - 1) } {
-                entry.set_flags(entry.flags() - Flags::WRITABLE);
-            }
+        let third = span.start() / THIRD_LEVEL_LEN;
+        let below = if level == 3 {
+            // One entry for all spans of it.
+            third_before.replace(third) != Some(third)
+        } else {
+            third == address / THIRD_LEVEL_LEN
+        };
+        if below {
+            set_writable(root, span.start(), level - 1, false);
         }
+    }
+}
+
+/// Whether the entry of `level` on the way to `address` allows writing.
+fn writable(root: Root, address: usize, level: u32) -> bool {
+    // SAFETY: the state's lock is held.
+    let entry = unsafe { root.upper_entry(address, level) };
+    entry.is_some_and(|entry| entry.flags().contains(Flags::WRITABLE))
+}
+
+/// Gives or takes the right to write in the entry of `level` on the way to `address`, if there is one.
+fn set_writable(root: Root, address: usize, level: u32, writable: bool) {
+    // SAFETY: the state's lock is held.
+    if let Some(entry) = unsafe { root.upper_entry(address, level) }
+        && entry.flags().contains(Flags::PRESENT)
+    {
+        let flags = entry.flags() - Flags::WRITABLE;
+        entry.set_flags(if writable { flags | Flags::WRITABLE } else { flags });
     }
 }

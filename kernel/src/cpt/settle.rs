@@ -34,7 +34,8 @@ use crate::mem::paging;
 
 const PRESENT: u64 = Flags::PRESENT.bits();
 const WRITABLE: u64 = Flags::WRITABLE.bits();
-const FRAME: u64 = 0x000f_ffff_ffff_f000;
+/// The part of an entry that is the frame's address.
+pub(super) const FRAME: u64 = 0x000f_ffff_ffff_f000;
 
 /// A hot page is put to the test every so many epochs, each page in its turn: one that was copied ahead cannot show that it
 /// would not have faulted.
@@ -58,7 +59,8 @@ impl Settler {
     /// Most pages copied ahead.
     const fn copies_max(self) -> usize {
         match self {
-            Settler::Fault => FAULT_COPIES_MAX,
+            // The page that is written to may have to be copied too.
+            Settler::Fault => FAULT_COPIES_MAX - 1,
             Settler::Walk => 64,
             Settler::Copying(most) => most,
         }
@@ -66,19 +68,20 @@ impl Settler {
 }
 
 impl State {
-    /// Settles the span for every child that it is not settled for. Afterwards it can be written to again.
-    pub(super) fn settle(&mut self, index: SpanIndex, settler: Settler) {
+    /// Settles the span for every child that it is not settled for. Afterwards it can be written to again. Returns how many
+    /// pages were copied ahead.
+    pub(super) fn settle(&mut self, index: SpanIndex, settler: Settler) -> usize {
         let epoch = self.epoch;
         let span = self.spans.known_mut(index);
         if span.settled == epoch {
-            return;
+            return 0;
         }
         let since = span.settled;
         span.settled = epoch;
         let dirty = self.take_dirty(index);
         // What older children want is frozen already.
         let given = self.give_views(index, since, dirty);
-        self.keep_hot(index, dirty, settler);
+        let copied = self.keep_hot(index, dirty, settler);
         let wanted = self.spans.known_mut(index).wanted();
         freeze(index, dirty, given & wanted);
         if self.mode == Mode::Lazy {
@@ -87,6 +90,7 @@ impl State {
         if settler == Settler::Walk && paging::current() == kernel_root() {
             paging::flush(index.start());
         }
+        copied
     }
 
     /// What was modified since the span was last settled; from here on it counts as clean, but for the entries.
@@ -139,7 +143,7 @@ impl State {
     }
 
     /// Copies hot pages for those who want them, so that they need not be frozen.
-    fn keep_hot(&mut self, index: SpanIndex, dirty: PageSet, settler: Settler) {
+    fn keep_hot(&mut self, index: SpanIndex, dirty: PageSet, settler: Settler) -> usize {
         let tested = PageSet::every(HOT_EPOCHS, self.epoch.0 as usize % HOT_EPOCHS);
         let span = self.spans.known_mut(index);
         span.hot = ((span.hot - tested) | core::mem::take(&mut span.faulted)) & dirty;
@@ -147,17 +151,22 @@ impl State {
             Settler::Copying(_) => dirty,
             Settler::Fault | Settler::Walk => span.hot,
         };
-        if !candidates.is_empty() {
-            let ahead = (candidates & span.wanted()).first(settler.copies_max());
-            self.counters.hot_copies += self.copy_for_children(index, ahead) as u64;
+        if candidates.is_empty() {
+            return 0;
         }
+        let ahead = (candidates & span.wanted()).first(settler.copies_max());
+        let copied = self.copy_for_children(index, ahead);
+        self.counters.hot_copies += copied as u64;
+        copied
     }
 
     /// Leaves a copy of each of `pages` to every child that wants it. Returns how many were copied, the lowest first: fewer
     /// than there are when frames run out.
     pub(super) fn copy_for_children(&mut self, index: SpanIndex, pages: PageSet) -> usize {
         let viewers = self.spans.known_mut(index).viewers;
-        if viewers.is_power_of_two() {
+        if pages.is_empty() {
+            0
+        } else if viewers.is_power_of_two() {
             self.copy_for_child(index, viewers.trailing_zeros() as usize, pages)
         } else {
             pages
@@ -170,6 +179,10 @@ impl State {
     /// As [`copy_for_children`](State::copy_for_children), where one child alone has a view of the span: nearly always.
     fn copy_for_child(&mut self, index: SpanIndex, slot: usize, pages: PageSet) -> usize {
         let view = &mut self.spans.known_mut(index).views[slot];
+        let pages = pages & view.wanted;
+        if pages.is_empty() {
+            return 0;
+        }
         // SAFETY: the state's lock is held.
         let parents = unsafe { kernel_root().entries(index.start()) };
         let (Some(parents), Some(child)) = (parents, self.children[slot].as_mut()) else {
@@ -180,7 +193,7 @@ impl State {
             return 0;
         };
         let mut copied = 0;
-        for page in (pages & view.wanted).iter() {
+        for page in pages.iter().filter(|page| parents[*page] & PRESENT != 0) {
             let Some(frame) = child.take_frame() else {
                 break;
             };
@@ -196,14 +209,18 @@ impl State {
     /// Leaves one copy of the page to all children that want it; `false` if there is no frame for it.
     fn copy_for_several(&mut self, index: SpanIndex, page: usize) -> bool {
         let span = self.spans.known_mut(index);
-        let Some(first) = span
+        let mut wanting = span
             .viewers()
-            .find(|slot| span.views[*slot].wanted.contains(page))
-        else {
+            .filter(|slot| span.views[*slot].wanted.contains(page))
+            .peekable();
+        if wanting.peek().is_none() {
             return true;
+        }
+        let Some(parents) = parents_frame(index, page) else {
+            return false;
         };
-        let own = self.children[first].as_mut().and_then(Snapshot::take_frame);
-        let (Some(own), Some(parents)) = (own, parents_frame(index, page)) else {
+        // Whoever has a frame set aside pays for all.
+        let Some(own) = wanting.find_map(|slot| self.children[slot].as_mut()?.take_frame()) else {
             return false;
         };
         // SAFETY: as in `copy_for_child`.
@@ -255,23 +272,29 @@ impl State {
         slot.inspect(|slot| self.cancel(*slot)).is_some()
     }
 
-    /// Ends the child's view. Its thread learns of it at its next look; its pages become dirty again when it ends.
+    /// Ends the child's view. Its thread learns of it at its next look; its pages become dirty again when it ends. Walks over
+    /// all that it has, in the fault of a write that found no frame.
     pub(super) fn cancel(&mut self, slot: usize) {
-        let Some(child) = &mut self.children[slot] else {
-            return;
-        };
-        child.cancelled = true;
-        child.release();
-        if paging::current() == child.root {
-            // SAFETY: it is loaded already; this drops the CPU's copies of what was just freed.
-            unsafe { child.root.load() };
+        match &mut self.children[slot] {
+            Some(child) if !child.cancelled => child.cancelled = true,
+            _ => return,
         }
         for at in 0..self.spans.known().len() {
             let index = self.spans.known()[at];
             let span = self.spans.known_mut(index);
             if span.viewers >> slot & 1 != 0 {
                 let wanted = core::mem::take(&mut span.views[slot].wanted);
+                if let Some(child) = &mut self.children[slot] {
+                    child.release_span(index.start());
+                }
                 self.unfreeze(index, wanted);
+            }
+        }
+        if let Some(child) = &mut self.children[slot] {
+            child.release();
+            if paging::current() == child.root {
+                // SAFETY: it is loaded already; this drops the CPU's copies of what was just freed.
+                unsafe { child.root.load() };
             }
         }
         self.counters.cancelled += 1;

@@ -10,6 +10,7 @@ use x86_64::PhysAddr;
 use x86_64::structures::paging::PageTableFlags as Flags;
 
 use super::Other;
+use super::settle::FRAME;
 use super::span::Epoch;
 use crate::mem::frames::{self, Batch, PhysFrame};
 use crate::mem::paging::{self, Root};
@@ -147,24 +148,30 @@ impl Snapshot {
         own
     }
 
-    /// Lets go of every frame and table but the root, and of what is set aside.
-    pub(super) fn release(&mut self) {
-        // SAFETY: as in `held`; no CPU walks these tables while the lock is held, and the child's next
-        // access faults because its TLB is dropped when it is switched to, or by the caller.
+    /// Lets go of what it has in the span that begins at `start`: frames of its own, and the table.
+    pub(super) fn release_span(&mut self, start: usize) {
+        // SAFETY: the state's lock is held by whoever can reach a snapshot. No CPU walks these tables meanwhile, and the
+        // child's next access faults because its TLB is dropped when it is switched to, or by the caller.
         unsafe {
-            self.root.each_window_table(|_, table| {
-                for entry in table
+            if let Some(entries) = self.root.entries(start) {
+                for entry in entries
                     .iter_mut()
-                    .filter(|entry| entry.flags().contains(Flags::PRESENT))
+                    .filter(|entry| **entry & Flags::PRESENT.bits() != 0)
                 {
-                    if !entry.flags().contains(BORROWED) {
-                        frames::release(PhysFrame::at(entry.addr().as_u64()));
+                    if *entry & BORROWED.bits() == 0 {
+                        frames::release(PhysFrame::at(*entry & FRAME));
                     }
-                    entry.set_unused();
+                    *entry = 0;
                 }
-            });
-            self.root.free_window_tables();
+            }
+            self.root.free_table(start);
         }
+    }
+
+    /// Lets go of what is left when it has nothing in any span: its upper tables, and what is set aside.
+    pub(super) fn release(&mut self) {
+        // SAFETY: as in `release_span`.
+        unsafe { self.root.free_window_tables() };
         while let Some(frame) = self.in_hand.pop() {
             frames::release(frame);
         }

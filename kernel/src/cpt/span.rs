@@ -95,6 +95,8 @@ impl SpanView {
 pub(super) struct Span {
     /// Everything that was modified before this epoch's `cptfork` is on some child's list.
     pub(super) settled: Epoch,
+    /// When pages were last added to installed ranges, or taken out of them: the newest `cptfork` by then.
+    pub(super) changed: Epoch,
     /// Children that have a view here: bit by slot.
     pub(super) viewers: u16,
     /// Mapped pages.

@@ -50,6 +50,8 @@ pub(super) static STATE: IrqMutex<State> = IrqMutex::new(State {
 /// Figures of the checkpoint machinery since boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counters {
+    /// Write faults of the parent, of whatever kind.
+    pub parent_faults: u64,
     /// First writes into a span that no child had settled yet (`lazy`).
     pub span_faults: u64,
     /// Write faults on protected pages.
@@ -68,6 +70,7 @@ pub struct Counters {
 
 impl Counters {
     const ZERO: Counters = Counters {
+        parent_faults: 0,
         span_faults: 0,
         write_faults: 0,
         copies: 0,
@@ -76,12 +79,6 @@ impl Counters {
         child_faults: 0,
         cancelled: 0,
     };
-
-    /// Write faults of the parent, of whatever kind.
-    pub fn parent_faults(&self) -> u64 {
-        // A span's first write is a fault of the page too if its page was frozen.
-        self.span_faults + self.write_faults + self.stale_faults
-    }
 }
 
 /// Figures since boot.

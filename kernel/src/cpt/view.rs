@@ -74,7 +74,9 @@ impl Frozen for View {
             .and_then(|child| child.dirty_ranges)
             .map(|count| count as usize);
         let count = known.unwrap_or_else(|| {
-            each_span(|state, index| state.settle(index, Settler::Walk));
+            each_span(|state, index| {
+                state.settle(index, Settler::Walk);
+            });
             let mut count = 0;
             self.each_range(|_| count += 1);
             if let Some(child) = &mut STATE.lock().children[self.slot] {

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use hs_core::platform::{Cptctl, CptctlError, MapError, PAGE_LEN, PageRange};
+use hs_core::sync::Mutex;
 use kernel_core::PageSet;
 use x86_64::PhysAddr;
 use x86_64::structures::paging::PageTableFlags as Flags;
@@ -14,6 +15,10 @@ use crate::mem::frames::{self, PhysFrame};
 use crate::mem::kernel_root;
 use crate::mem::layout::WINDOW;
 use crate::mem::paging::{self, DATA};
+
+/// Held over each change of what is mapped or installed: the checks at its start hold to its end, although the state's lock is
+/// let go in between.
+static CHANGES: Mutex<()> = Mutex::new(());
 
 /// The window's addresses.
 pub fn window() -> PageRange {
@@ -39,13 +44,14 @@ fn is_mapped(state: &mut State, page: usize) -> bool {
 /// See [`MapError`]: nothing is mapped then.
 pub fn map(range: PageRange) -> Result<(), MapError> {
     inside(range)?;
+    let _change = CHANGES.lock();
     // Before the look at each page, which has no bound but the window.
     if range.pages() > frames::available() {
         return Err(MapError::OutOfFrames);
     }
     {
         let mut state = STATE.lock();
-        if range.iter_pages().any(|page| is_mapped(&mut state, page)) {
+        if state.is_any_mapped(range) {
             return Err(MapError::Conflict(range));
         }
     }
@@ -89,7 +95,11 @@ impl State {
         self.settle(index, Settler::Walk);
         // SAFETY: the lock is held.
         let entry = unsafe { kernel_root().entry_or_create(address, &mut frames::allocate) };
-        let entry = entry.map_err(|paging::OutOfFrames| MapError::OutOfFrames)?;
+        let Ok(entry) = entry else {
+            // Its first page, perhaps: a span is known only as long as something is mapped in it.
+            self.spans.forget_if_empty(index);
+            return Err(MapError::OutOfFrames);
+        };
         entry.set_addr(PhysAddr::new(frame.address()), DATA);
         self.spans.known_mut(index).mapped.insert(page);
         Ok(())
@@ -121,12 +131,13 @@ impl State {
 /// See [`MapError`]: nothing is unmapped then.
 pub fn unmap(range: PageRange) -> Result<(), MapError> {
     inside(range)?;
+    let _change = CHANGES.lock();
     {
         let mut state = STATE.lock();
         if state.ranges.overlaps(range) {
             return Err(MapError::Installed(range));
         }
-        if range.iter_pages().any(|page| !is_mapped(&mut state, page)) {
+        if !state.is_all_mapped(range) {
             return Err(MapError::Conflict(range));
         }
     }
@@ -175,11 +186,13 @@ pub fn place(address: usize, frame: PhysFrame) -> Result<(), PhysFrame> {
 /// # Errors
 /// See [`CptctlError`]: nothing is changed then.
 pub fn cptctl(request: Cptctl<'_>) -> Result<usize, CptctlError> {
+    // Who only asks does not wait: it may be in the pause of a checkpoint.
+    let _change = (!matches!(request, Cptctl::Installed(_))).then(|| CHANGES.lock());
     let mut state = STATE.lock();
     match request {
         Cptctl::Install(new) => {
             for &range in new {
-                if inside(range).is_err() || range.iter_pages().any(|page| !is_mapped(&mut state, page)) {
+                if inside(range).is_err() || !state.is_all_mapped(range) {
                     return Err(CptctlError::NotMapped(range));
                 }
             }
@@ -215,19 +228,20 @@ impl State {
     /// The pages of `range` belong to an installed range from now on, and count as modified; or they do no longer. What
     /// children look at is not changed by it.
     fn note_installed(&mut self, range: PageRange, installed: bool) {
+        let epoch = self.epoch;
         for (index, pages) in pieces(range) {
             self.settle(index, Settler::Walk);
+            let pages = PageSet::range(pages);
             let span = self.spans.known_mut(index);
-            for page in pages {
-                span.hot.remove(page);
-                span.faulted.remove(page);
-                if installed {
-                    span.installed.insert(page);
-                    span.soft_dirty.insert(page);
-                } else {
-                    span.installed.remove(page);
-                    span.soft_dirty.remove(page);
-                }
+            span.changed = epoch;
+            span.hot -= pages;
+            span.faulted -= pages;
+            if installed {
+                span.installed |= pages;
+                span.soft_dirty |= pages;
+            } else {
+                span.installed -= pages;
+                span.soft_dirty -= pages;
             }
         }
         if installed {
@@ -235,5 +249,21 @@ impl State {
         } else {
             self.installed_pages -= range.pages();
         }
+    }
+
+    /// Whether every page of `range` is mapped.
+    fn is_all_mapped(&mut self, range: PageRange) -> bool {
+        pieces(range).all(|(index, pages)| {
+            let span = self.spans.get(index);
+            span.is_some_and(|span| (PageSet::range(pages) - span.mapped).is_empty())
+        })
+    }
+
+    /// Whether any page of `range` is mapped.
+    fn is_any_mapped(&mut self, range: PageRange) -> bool {
+        pieces(range).any(|(index, pages)| {
+            let span = self.spans.get(index);
+            span.is_some_and(|span| !(PageSet::range(pages) & span.mapped).is_empty())
+        })
     }
 }

@@ -122,7 +122,7 @@ impl Root {
         let mut table = self.0;
         for level in (1..4).rev() {
             let entry = table_entry(table, address, level);
-            if entry.is_unused() {
+            if below(entry).is_none() {
                 let frame = source().ok_or(OutOfFrames)?;
                 // SAFETY: the frame is new, and ours.
                 unsafe { frame.bytes().write_bytes(0, 1) };
@@ -134,27 +134,17 @@ impl Root {
         Ok(table_entry(table, address, 0))
     }
 
-    /// Calls `with` for each table of the lowest level in the window, ascending, with the address that its
-    /// first entry maps.
+    /// Frees the lowest table of the span around `address`, if there is one. What it maps is left alone.
     ///
     /// # Safety
-    /// As for [`entry`](Root::entry).
-    pub unsafe fn each_window_table(self, mut with: impl FnMut(usize, &mut PageTable)) {
-        let Some(directory_pointers) = below(table_entry(self.0, WINDOW.start, 3)) else {
-            return;
-        };
-        for i3 in 0..512 {
-            let address = WINDOW.start + i3 * (SPAN_LEN * 512);
-            let Some(directory) = below(table_entry(directory_pointers, address, 2)) else {
-                continue;
-            };
-            for i2 in 0..512 {
-                let address = address + i2 * SPAN_LEN;
-                if let Some(table) = below(table_entry(directory, address, 1)) {
-                    // SAFETY: the caller's promise.
-                    with(address, unsafe { &mut *table.bytes().cast::<PageTable>() });
-                }
-            }
+    /// As for [`entry`](Root::entry), and the address space is not in use.
+    pub unsafe fn free_table(self, address: usize) {
+        // SAFETY: the caller's promise.
+        if let Some(entry) = unsafe { self.upper_entry(address, 1) }
+            && let Some(table) = below(entry)
+        {
+            entry.set_unused();
+            frames::release(table);
         }
     }
 

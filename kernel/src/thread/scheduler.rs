@@ -53,6 +53,8 @@ pub(super) struct Thread {
     pub(super) locks_held: u32,
     pub(super) state: State,
     pub(super) root: Root,
+    /// When its slice ends, if somebody more urgent stopped it in its course: it goes on with what is left.
+    slice_end: Option<Instant>,
     frame: TrapFrame,
     /// Freed with the thread; none for the boot thread.
     stack: Option<Stack>,
@@ -71,6 +73,7 @@ impl Thread {
             locks_held: 0,
             state: State::Runnable,
             root: mem::kernel_root(),
+            slice_end: None,
             frame,
             stack,
         })
@@ -310,6 +313,8 @@ impl Scheduler {
                 if slice_over {
                     self.ready[level].push_back(index);
                 } else {
+                    let slice_end = self.slice_end;
+                    self.current_mut().slice_end = Some(slice_end);
                     self.ready[level].push_front(index);
                 }
             }
@@ -328,7 +333,9 @@ impl Scheduler {
         }
         self.current = next;
         self.slice_overdue = false;
-        self.slice_end = now + core::time::Duration::from_micros(SLICE_US);
+        let chosen = self.current_mut();
+        let left = chosen.slice_end.take();
+        self.slice_end = left.unwrap_or(now + core::time::Duration::from_micros(SLICE_US));
         let chosen = self.current_mut();
         frame.clone_from(&chosen.frame);
         if chosen.root != previous_root {
