@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use hs_core::platform::{CheckpointMemory, FrozenError, Outcome, PAGE_LEN, View};
+use hs_core::platform::{CheckpointMemory, Cptctl, FrozenError, Outcome, PAGE_LEN, View};
 use hs_core::sync::Mutex;
 use kernel::cpt::region::Region;
 use kernel::cpt::{Counters, Mode, ModeError, Other, counters, set_mode};
@@ -393,6 +393,34 @@ fn other_memory_as(context: &Context, other: Other) -> Result<(), String> {
         "the parent's memory changed"
     );
     Ok(())
+}
+
+/// A page whose range is purged while a child lives is not shared with that child: it would see what the page becomes.
+pub(crate) fn purged_is_not_shared(context: &Context) -> Verdict {
+    let region = installed(0, 2)?;
+    clean(context)?;
+    let (go, reached) = (Flag::new(), Arc::new(Mutex::new(false)));
+    let (told, address) = (Arc::clone(&reached), region.range().start());
+    let gone = fork(context, View::Incremental, &go, move |_| {
+        // SAFETY: mapped as long as the region is, which outlives this child.
+        core::hint::black_box(unsafe { core::ptr::with_exposed_provenance::<u8>(address).read_volatile() });
+        *told.lock() = true;
+        Outcome::Kept
+    })
+    .map_err(|error| format!("cptfork: {error}"))?;
+    context
+        .guest
+        .cptctl(Cptctl::Purge(&[region.range()]))
+        .map_err(|error| format!("purge: {error}"))?;
+    go.set(context.guest);
+    check!(gone.wait(context.guest), "the child did not come to its end");
+    let read = *reached.lock();
+    context
+        .guest
+        .cptctl(Cptctl::Install(&[region.range()]))
+        .map_err(|error| format!("install: {error}"))?;
+    check!(!read, "a child read a page that was purged after its cptfork");
+    Ok("".into())
 }
 
 /// The way of freezing is not changed under ranges or children.

@@ -79,6 +79,7 @@ const TESTS: &[Test] = &[
     ("cptfork-place-under-child", freezing::place_under_child),
     ("cptfork-untouched", freezing::untouched_for_epochs),
     ("cptfork-other-memory", freezing::other_memory),
+    ("cptfork-purged-not-shared", freezing::purged_is_not_shared),
     ("cptfork-mode-refused", freezing::mode_refused),
     ("cptfork-cost", checkpoints::cost),
     ("nic-frames", network::frames),
