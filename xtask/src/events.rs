@@ -36,19 +36,18 @@ pub(crate) fn in_words(figure: &Figure) -> String {
         x_unit,
         ..
     } = figure;
-    let mut words = format!("{experiment} {series} at {x} {x_unit}:");
-    let mut say = |value: Option<f64>, unit: &str| {
-        if let Some(value) = value {
-            words.push_str(&format!(" {value:.1} {unit}"));
-        }
-    };
-    if figure.pause_us.p50 != 0.0 {
-        say(Some(figure.pause_us.p50), "us pause,");
-        say(Some(figure.stall_us), "us stall");
-    }
-    say(figure.wall_s, "s in all");
-    say(figure.rate_per_s, "in a second");
-    words
+    let measured = |value: f64| (value != 0.0).then_some(value);
+    let parts = [
+        (measured(figure.pause_us.p50), "us pause"),
+        (measured(figure.stall_us), "us stall"),
+        (figure.wall_s, "s in all"),
+        (figure.rate_per_s, "in a second"),
+    ];
+    let parts: Vec<String> = parts
+        .iter()
+        .filter_map(|(value, unit)| Some(format!("{:.1} {unit}", (*value)?)))
+        .collect();
+    format!("{experiment} {series} at {x} {x_unit}: {}", parts.join(", "))
 }
 
 /// Calls `each` with each line of `source`, without its end and with what is not UTF-8 replaced, until it ends.
@@ -152,11 +151,10 @@ mod tests {
             in_words(&figure),
             "fig6-3 measured-full at 10 MiB: 1.2 in a second"
         );
-        figure.rate_per_s = None;
         figure.pause_us.p50 = 5.0;
         assert_eq!(
             in_words(&figure),
-            "fig6-3 measured-full at 10 MiB: 5.0 us pause, 0.0 us stall"
+            "fig6-3 measured-full at 10 MiB: 5.0 us pause, 1.2 in a second"
         );
     }
 
