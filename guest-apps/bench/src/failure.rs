@@ -6,6 +6,8 @@ use hs_core::StartError;
 use hs_core::checkpoint::CheckpointError;
 use hs_core::class::ClassError;
 use hs_core::platform::{CptctlError, CptforkError, MapError, SpawnError};
+use hs_core::registry::descriptor::DescriptorError;
+use hs_core::registry::signal::SignalError;
 use hs_core::registry::thread::ThreadError;
 use kernel::cpt::ModeError;
 
@@ -39,8 +41,12 @@ pub(crate) enum Failure {
     Class(ClassError),
     /// A class has less room than it was made for.
     ClassFull,
-    /// A worker could not be registered or deregistered.
+    /// A worker could not be registered.
     Worker(ThreadError),
+    /// A descriptor could not be registered.
+    Descriptor(DescriptorError),
+    /// A signal could not be registered.
+    Signal(SignalError),
     /// The library refused a checkpoint, or lost it.
     Checkpoint(CheckpointError),
     /// No spare came.
@@ -73,6 +79,8 @@ impl fmt::Display for Failure {
             Failure::Class(error) => error.fmt(f),
             Failure::ClassFull => f.write_str("a class has less room than it was made for"),
             Failure::Worker(error) => error.fmt(f),
+            Failure::Descriptor(error) => error.fmt(f),
+            Failure::Signal(error) => error.fmt(f),
             Failure::Checkpoint(error) => error.fmt(f),
             Failure::NoSpare => f.write_str("no spare has joined within 60 s: is it told the same words?"),
             Failure::NoPeer => {
@@ -117,5 +125,23 @@ impl From<CptforkError> for Failure {
 impl From<SpawnError> for Failure {
     fn from(error: SpawnError) -> Self {
         Failure::Spawn(error)
+    }
+}
+
+impl From<ThreadError> for Failure {
+    fn from(error: ThreadError) -> Self {
+        Failure::Worker(error)
+    }
+}
+
+impl From<DescriptorError> for Failure {
+    fn from(error: DescriptorError) -> Self {
+        Failure::Descriptor(error)
+    }
+}
+
+impl From<SignalError> for Failure {
+    fn from(error: SignalError) -> Self {
+        Failure::Signal(error)
     }
 }

@@ -160,8 +160,6 @@ pub enum WordError {
         /// What it takes.
         takes: &'static str,
     },
-    /// The knob has no effect in this version, and would be believed to have one.
-    NotYet(&'static str),
 }
 
 impl fmt::Display for WordError {
@@ -201,9 +199,6 @@ impl fmt::Display for WordError {
             }
             WordError::Malformed { knob, value, takes } => {
                 write!(f, "{knob}={value}: {knob} takes {takes}")
-            }
-            WordError::NotYet(knob) => {
-                write!(f, "{knob}: nothing of the kind can be registered yet, so only 0")
             }
         }
     }

@@ -4,6 +4,7 @@
 
 pub(crate) mod checkpoint;
 pub(crate) mod pages;
+mod registered;
 pub(crate) mod run;
 mod sink;
 pub(crate) mod taker;

@@ -12,8 +12,7 @@ use bench_plan::words::{Knobs, Sink};
 use hs_core::checkpoint::{CheckpointPipe, Flags};
 use hs_core::figure::Figure;
 use hs_core::platform::PAGE_LEN;
-use hs_core::registry::thread as workers;
-use hs_core::sync::{Signal, sleep};
+use hs_core::sync::sleep;
 use kernel::cpt;
 use kernel::thread;
 use kernel::time::stopwatch_ns;
@@ -21,7 +20,7 @@ use kernel::time::stopwatch_ns;
 use super::pages::Pages;
 use super::sink::{Local, Nowhere};
 use super::taker::{Checkpoints, Taker};
-use super::{clear, mode_of, start};
+use super::{clear, mode_of, registered, start};
 use crate::Context;
 use crate::failure::Failure;
 use crate::rounds::{Point, Repeats, measure, since, us};
@@ -51,9 +50,9 @@ pub(crate) fn alone(context: Context, knobs: &Knobs) -> Result<(), Failure> {
 pub(crate) fn run(context: Context, knobs: &Knobs, taker: &Taker) -> Result<(), Failure> {
     let mut pages = Pages::new();
     pages.grow(knobs.pages(), knobs.regions)?;
-    for number in 0..knobs.threads {
-        workers::register(idle_worker, number).map_err(Failure::Worker)?;
-    }
+    registered::descriptors(0..knobs.descriptors)?;
+    registered::threads(0..knobs.threads)?;
+    registered::signals(knobs.signals)?;
     taker.catch_up()?;
     let dirty = pages.dirty_set(knobs.dirty_percent, knobs.contiguity);
     let flags = match knobs.sink {
@@ -114,9 +113,6 @@ pub(crate) fn run(context: Context, knobs: &Knobs, taker: &Taker) -> Result<(), 
         rate_per_s: Some(taken as f64 / wall_us * 1e6),
         ..measured.figure(&point, series, contents as u64)
     });
-    for number in 0..knobs.threads {
-        workers::deregister(idle_worker, number).map_err(Failure::Worker)?;
-    }
     Ok(())
 }
 
@@ -136,12 +132,4 @@ fn turns(
         }
     }
     Ok(us(stopwatch_ns() - begun))
-}
-
-/// What a registered thread does: nothing, for ever.
-fn idle_worker(_: usize) {
-    let rest = Signal::new();
-    loop {
-        rest.wait(rest.seen(), None);
-    }
 }

@@ -3,6 +3,7 @@
 use alloc::string::ToString;
 
 use hs_core::policy::Choice;
+use hs_core::{CLASSES_MAX, DESCRIPTORS_MAX, SIGNALS_MAX, THREADS_MAX};
 
 use super::WordError;
 
@@ -66,13 +67,18 @@ pub struct Knobs {
     pub memory_kib: usize,
     /// Classes that it is divided among.
     pub regions: usize,
-    /// Registered worker threads.
+    /// Registered descriptors. Each makes every checkpoint 96 bytes longer.
+    pub descriptors: usize,
+    /// Registered worker threads: 16 bytes each.
     pub threads: usize,
+    /// Registered signals: 16 bytes each.
+    pub signals: usize,
     /// Share of the pages that is modified between two checkpoints.
     pub dirty_percent: usize,
     /// Pages of a run of modified pages.
     pub contiguity: usize,
-    /// Time that the program sleeps between two checkpoints.
+    /// Longest time from one checkpoint to the next, if it can be: the program sleeps for what its own work leaves of it.
+    /// 0: it never sleeps.
     pub interval_ms: u64,
     /// Checkpoints taken.
     pub checkpoints: usize,
@@ -90,7 +96,9 @@ impl Default for Knobs {
         Knobs {
             memory_kib: 4096,
             regions: 4,
+            descriptors: 0,
             threads: 0,
+            signals: 0,
             dirty_percent: 10,
             contiguity: 4,
             interval_ms: 0,
@@ -104,10 +112,15 @@ impl Default for Knobs {
 
 /// Most memory: 1 GiB.
 const MEMORY_KIB_MAX: usize = 1 << 20;
-/// Most regions: the library has 64 classes, of which some are its own.
+/// Most regions: each is a class, and a pair's node has some of its own.
 const REGIONS_MAX: usize = 60;
-/// Most threads that the library registers, less the one that measures.
-const THREADS_MAX: usize = 63;
+/// Most threads: a pair's node registers the one that measures.
+const WORKERS_MAX: usize = 63;
+// The bounds as they are told.
+const _: () = {
+    assert!(REGIONS_MAX < CLASSES_MAX && WORKERS_MAX < THREADS_MAX);
+    assert!(DESCRIPTORS_MAX == 64 && SIGNALS_MAX == 5);
+};
 const CONTIGUITY_MAX: usize = MEMORY_KIB_MAX / 4;
 const INTERVAL_MS_MAX: usize = 60_000;
 const CHECKPOINTS_MAX: usize = 1_000_000;
@@ -138,12 +151,14 @@ impl Knobs {
                 self.memory_kib = kib;
             }
             "regions" => self.regions = number("regions", REGIONS_MAX, 1, "a number from 1 to 60")?,
-            "descriptors" => not_yet(
-                "descriptors",
-                number("descriptors", 64, 0, "a number from 0 to 64")?,
-            )?,
-            "threads" => self.threads = number("threads", THREADS_MAX, 0, "a number from 0 to 63")?,
-            "signals" => not_yet("signals", number("signals", 64, 0, "a number from 0 to 64")?)?,
+            "descriptors" => {
+                self.descriptors = number("descriptors", DESCRIPTORS_MAX, 0, "a number from 0 to 64")?;
+            }
+            "threads" => self.threads = number("threads", WORKERS_MAX, 0, "a number from 0 to 63")?,
+            "signals" => {
+                let takes = "a number from 0 to 5, for there are no more signals";
+                self.signals = number("signals", SIGNALS_MAX, 0, takes)?;
+            }
             "dirty-pct" => self.dirty_percent = number("dirty-pct", 100, 0, "percent, from 0 to 100")?,
             "contiguity" => {
                 self.contiguity = number("contiguity", CONTIGUITY_MAX, 1, "pages, from 1 to 262144")?;
@@ -206,13 +221,5 @@ fn malformed(knob: &'static str, value: &str, takes: &'static str) -> WordError 
         knob,
         value: value.to_string(),
         takes,
-    }
-}
-
-fn not_yet(knob: &'static str, number: usize) -> Result<(), WordError> {
-    if number == 0 {
-        Ok(())
-    } else {
-        Err(WordError::NotYet(knob))
     }
 }

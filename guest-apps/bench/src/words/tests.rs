@@ -53,7 +53,7 @@ fn a_run_has_all_the_knobs() {
             pair: false
         })
     );
-    let line = "run mem-kib=9216 regions=3 descriptors=0 threads=5 signals=0 dirty-pct=95 contiguity=25 interval-ms=10 \
+    let line = "run mem-kib=9216 regions=3 descriptors=64 threads=5 signals=2 dirty-pct=95 contiguity=25 interval-ms=10 \
                 checkpoints=7 sink=pipe mode=eager way=copy";
     assert_eq!(
         parse(line),
@@ -61,7 +61,9 @@ fn a_run_has_all_the_knobs() {
             knobs: Knobs {
                 memory_kib: 9216,
                 regions: 3,
+                descriptors: 64,
                 threads: 5,
+                signals: 2,
                 dirty_percent: 95,
                 contiguity: 25,
                 interval_ms: 10,
@@ -105,8 +107,30 @@ fn what_is_not_right_is_refused_by_name() {
             "pair run sink=link way=copy",
             "way=: a pair's node is told this by hs.checkpoint=",
         ),
-        ("run descriptors=1", "descriptors: nothing of the kind"),
-        ("run signals=2", "signals: nothing of the kind"),
+        (
+            "run descriptors=65",
+            "descriptors=65: descriptors takes a number from 0 to 64",
+        ),
+        ("run signals=6", "signals=6: signals takes a number from 0 to 5"),
+        (
+            "run threads=64",
+            "threads=64: threads takes a number from 0 to 63",
+        ),
+        (
+            "run regions=61",
+            "regions=61: regions takes a number from 1 to 60",
+        ),
+        ("run regions=0", "regions=0: regions takes a number from 1 to 60"),
+        ("run signals=1 signals=1", "signals is given twice"),
+        ("run interval-ms=60001", "interval-ms=60001"),
+        (
+            "run interval-ms=99999999999999999999",
+            "interval-ms takes milliseconds",
+        ),
+        ("run checkpoints=0", "checkpoints=0"),
+        ("run run", "run is given twice"),
+        ("run threads", "\"threads\" is no word"),
+        ("run =3", "\"=3\" is no word"),
     ] {
         let said = refusal(line);
         assert!(said.contains(part), "{line}: {said}");
