@@ -1,22 +1,29 @@
 //! Rounds: what one checkpoint takes from the writer, against the same writes without one.
 //!
 //! ```text
-//! flush       write │ CR3 reload │ write again                                   ╮
-//! checkpoint  write │  cptfork   │ write again │ child released … ended           ├ in turn
-//! plain       write │            │ write again                                   ╯
-//!                    ╰─ pause ──╯ ╰ rewrite ─╯
+//! plain       write │ write again                                                  ╮
+//! flush       write │ CR3 reload │ write again                                     ├ in turn
+//! checkpoint  write │  cptfork   │ settle │ write again │ child released … ended   ╯
+//!                   ╰── pause ───╯        ╰── rewrite ──╯
 //! ```
 //!
 //! `write` is one byte to each page of the dirty set. The *pause* is from the entry of `cptfork` to its return. The *stall* is
-//! the pause and by how much the rewrite took longer than that of the flush round beside it: the processor's translations have
-//! to be found again after either, and that is not counted here. What it costs is the stall of the series `tlb-flush`: the
-//! reload, and by how much the rewrite after it took longer than a plain one. So the stall against plain writes, with the
-//! translations warm, is the sum: a checkpoint's stall and what `tlb-flush` has beyond its pause.
+//! the pause and by how much the rewrite took longer than a plain one: the same writes with nothing protected and the
+//! processor's translations of the dirty set in place, just before in the same round. So the stall has in it whatever comes of
+//! the checkpoint: faults, copies, and translations that the processor has to find again.
 //!
-//! The reload is measured in rounds of its own because it leaves no translations for a `cptfork` behind it to drop; under an
-//! emulator that is most of what either costs. So that both find the same, `write` is really several, with a reload
-//! behind each but the last: QEMU makes its table of translations larger or smaller when it drops them, by how much of it was
-//! in use lately, and whoever comes first after a child's end would pay for that (600 µs at 1 GiB).
+//! This is what the peers on Linux measure (`benches/peers`): their baseline, too, is taken after writes of the same pages,
+//! with the translations in place, just before the run. Theirs is the median of nine writes for all rounds of a run, ours
+//! one write for each round, so that a drift of the machine is in both sides of the difference; for medians of many rounds
+//! that is the same. *Settle*, as theirs: a child that is held back gets the time to come to rest, uncounted, and the
+//! rewrite finds the translations as the switch back from it left them.
+//!
+//! The series `tlb-flush` is the part of pause and stall that no `cptfork` can do without: the reload, and by how much the rewrite
+//! after it took longer than a plain one. The reload is measured in rounds of its own because it leaves no translations for
+//! a `cptfork` behind it to drop; under an emulator that is most of what either costs. So that all find the same, `write`
+//! before each is really several, with a reload behind each but the last: QEMU makes its table of translations larger or
+//! smaller when it drops them, by how much of it was in use lately, and whoever comes first after a child's end would pay for
+//! that (600 µs at 1 GiB). Linux, which drops them at each switch, has this behind it as well.
 
 use alloc::string::ToString;
 
@@ -115,6 +122,14 @@ pub(crate) trait Subject {
     /// It was refused.
     fn checkpoint(&mut self) -> Result<u64, Failure>;
 
+    /// Lets the child come to rest, if it is held back.
+    ///
+    /// # Errors
+    /// It does not.
+    fn settle(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
     /// Brings the checkpoint to its end, and what surrounds it: how long its child took.
     ///
     /// # Errors
@@ -171,6 +186,9 @@ impl Rounds<'_> {
     /// One round of each kind.
     fn round(&mut self, into: &mut Measured) -> Result<(), Failure> {
         self.prepare();
+        let plain_ns = self.write();
+
+        self.prepare();
         let begun = stopwatch_ns();
         cpt::flush_all();
         let flush_ns = stopwatch_ns() - begun;
@@ -181,15 +199,13 @@ impl Rounds<'_> {
         self.subject.expect();
         let before = cpt::counters();
         let pause_ns = self.subject.checkpoint()?;
+        self.subject.settle()?;
         let rewrite_ns = self.write();
         let counted = since(before);
         let child_ns = self.subject.end()?;
 
-        self.write();
-        let plain_ns = self.write();
-
         into.pause.add(us(pause_ns));
-        into.stall.add(us(pause_ns) + us(rewrite_ns) - us(refilled_ns));
+        into.stall.add(us(pause_ns) + us(rewrite_ns) - us(plain_ns));
         into.child.add(us(child_ns));
         into.faults.add(counted.parent_faults() as f64);
         into.flush.add(us(flush_ns));

@@ -118,6 +118,7 @@ impl Nursery {
     /// A child that is all ready but for its `cptfork`, so that nothing else is in the pause.
     pub(super) fn expect(&self, take: Take, when: When) -> Expected {
         let child = Child {
+            begun: Flag::new(),
             release: Flag::new(),
             taken: Flag::new(),
             ended: Flag::new(),
@@ -125,6 +126,7 @@ impl Nursery {
         };
         let (own, told, spare) = (child.clone(), child.clone(), Arc::clone(&self.spare));
         let body = move |frozen: &dyn Frozen| {
+            own.begun.set();
             if when == When::Released && own.release.wait().is_err() {
                 return Outcome::Lost;
             }
@@ -187,6 +189,7 @@ impl Expected {
 /// A child that lives until it is released.
 #[derive(Clone)]
 pub(super) struct Child {
+    begun: Flag,
     release: Flag,
     taken: Flag,
     ended: Flag,
@@ -194,6 +197,14 @@ pub(super) struct Child {
 }
 
 impl Child {
+    /// Waits until it has begun: one that is held back is at rest then.
+    ///
+    /// # Errors
+    /// It does not begin.
+    pub(super) fn settle(&self) -> Result<(), Failure> {
+        self.begun.wait()
+    }
+
     /// Waits until it has taken its pages.
     ///
     /// # Errors

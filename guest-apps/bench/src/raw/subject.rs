@@ -69,6 +69,7 @@ impl Subject for Fork<'_> {
         for _ in 0..self.older {
             self.memory.write(self.dirty, 0);
             let (child, _) = self.expected().fork(self.view, Other::Share)?;
+            child.settle()?;
             self.children.push(child);
         }
         Ok(())
@@ -83,6 +84,10 @@ impl Subject for Fork<'_> {
         let (child, pause_ns) = expected.fork(self.view, Other::Share)?;
         self.children.push(child);
         Ok(pause_ns)
+    }
+
+    fn settle(&mut self) -> Result<(), Failure> {
+        self.children.last().map_or(Ok(()), Child::settle)
     }
 
     /// The measured one ends first: how long it takes does not depend on those beside it.
