@@ -33,6 +33,20 @@ pub(crate) enum Failure {
     Cancelled(u64),
     /// A thread could not be started.
     Spawn(SpawnError),
+    /// A checkpoint's list of modified pages is not that of the pages that were written.
+    OtherPages {
+        /// Pages written.
+        written: usize,
+        /// Pages on the list.
+        listed: usize,
+    },
+    /// A checkpoint has not as many bytes as the pages that were written are worth.
+    OtherBytes {
+        /// Pages written.
+        written: usize,
+        /// Bytes of the checkpoint, less those of one with nothing modified.
+        bytes: u64,
+    },
     /// A child did not come to its end.
     ChildStuck,
     /// The library did not start.
@@ -87,6 +101,14 @@ impl fmt::Display for Failure {
                 f.write_str("the other node does not answer on the cluster link: is it told the same words?")
             }
             Failure::Lost(count) => write!(f, "{count} checkpoints were lost: the log says why"),
+            Failure::OtherPages { written, listed } => write!(
+                f,
+                "{written} pages were written, and {listed} (or others) are on the checkpoint's list of modified pages"
+            ),
+            Failure::OtherBytes { written, bytes } => write!(
+                f,
+                "{written} pages were written, and a checkpoint has {bytes} bytes beyond those of an empty one"
+            ),
             Failure::ChildStuck => f.write_str("a checkpoint child did not come to its end within 60 s"),
         }
     }

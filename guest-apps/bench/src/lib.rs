@@ -1,7 +1,7 @@
 //! The plan of the benchmark program: what of it needs no guest, so that the host can test it.
 //!
 //! [`words`] reads what the program is to do, [`experiment`] names the experiments, [`pattern`] says which pages are modified
-//! between two checkpoints, [`statistics`] makes figures of samples. The guest's `main.rs` and its modules do the measuring.
+//! between two checkpoints, [`contents`] how long those are then, [`statistics`] makes figures of samples. The guest's `main.rs` and its modules do the measuring.
 //!
 //! Deliberately absent: sizes and numbers of runs, which stand with the experiment that they belong to.
 #![no_std]
@@ -11,6 +11,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod contents;
 pub mod experiment;
 pub mod pattern;
 pub mod statistics;

@@ -18,12 +18,15 @@
 //! that is the same. *Settle*, as theirs: a child that is held back gets the time to come to rest, uncounted, and the
 //! rewrite finds the translations as the switch back from it left them.
 //!
-//! The series `tlb-flush` is the part of pause and stall that no `cptfork` can do without: the reload, and by how much the rewrite
-//! after it took longer than a plain one. The reload is measured in rounds of its own because it leaves no translations for
-//! a `cptfork` behind it to drop; under an emulator that is most of what either costs. So that all find the same, `write`
-//! before each is really several, with a reload behind each but the last: QEMU makes its table of translations larger or
-//! smaller when it drops them, by how much of it was in use lately, and whoever comes first after a child's end would pay for
-//! that (600 µs at 1 GiB). Linux, which drops them at each switch, has this behind it as well.
+//! The series `tlb-flush` is the part of pause and stall that no `cptfork` can do without: the reload, and by how much the
+//! rewrite after it took longer than a plain one. The reload is measured in rounds of its own because it leaves no
+//! translations for a `cptfork` behind it to drop; under an emulator that is most of what either costs. So that all find
+//! the same, `write` before each is really several, with a reload behind each but the last: QEMU makes its table of
+//! translations larger or smaller when it drops them, by how much of it was in use lately, and whoever comes first after a
+//! child's end would pay for that (600 µs at 1 GiB). Linux, which drops them at each switch, has this behind it as well.
+//!
+//! Each round ends with a look at what the checkpoint held: a subject whose list of modified pages is not that of the
+//! writes is no measurement.
 
 use alloc::string::ToString;
 
@@ -133,7 +136,7 @@ pub(crate) trait Subject {
     /// Brings the checkpoint to its end, and what surrounds it: how long its child took.
     ///
     /// # Errors
-    /// It did not end, or was lost.
+    /// It did not end, was lost, or held something else than what was written.
     fn end(&mut self) -> Result<u64, Failure>;
 }
 

@@ -45,13 +45,8 @@ fn at(context: Context, mib: usize, count: usize) -> Result<(), Failure> {
     taker.catch_up()?;
     let dirty: Vec<usize> = pages.dirty_set(10, 4);
     let (repeats, bytes) = (Repeats::of(context, dirty.len()), (dirty.len() * PAGE_LEN) as u64);
-    let mut checkpoints = Checkpoints {
-        taker: &taker,
-        pages: &pages,
-        dirty,
-        flags: Flags::ASYNC | Flags::INCREMENTAL,
-        before: taker.status(),
-    };
+    let flags = Flags::ASYNC | Flags::INCREMENTAL;
+    let mut checkpoints = Checkpoints::new(&taker, &pages, &dirty, flags)?;
     let measured = measure(repeats, &mut checkpoints)?;
     let point = Point {
         experiment: Experiment::Checkpoint.name(),

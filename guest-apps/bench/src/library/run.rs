@@ -86,13 +86,7 @@ pub(crate) fn run(context: Context, knobs: &Knobs, taker: &Taker) -> Result<(), 
     } else {
         dirty.len()
     } * PAGE_LEN;
-    let mut checkpoints = Checkpoints {
-        taker,
-        pages: &pages,
-        dirty,
-        flags,
-        before: status,
-    };
+    let mut checkpoints = Checkpoints::new(taker, &pages, &dirty, flags)?;
     let measured = measure(Repeats { runs: 1, rounds }, &mut checkpoints)?;
     let point = Point {
         experiment: "run",

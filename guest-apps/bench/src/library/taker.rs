@@ -1,8 +1,8 @@
 //! Whoever takes checkpoints with the library: a guest alone, or a node of a pair.
 
-use alloc::vec::Vec;
 use core::time::Duration;
 
+use bench_plan::contents;
 use hs_core::checkpoint::{CheckpointError, CheckpointPipe, Checkpointer, CheckpointerConfig, Flags};
 use hs_core::event::Status;
 use hs_core::policy::Choice;
@@ -107,6 +107,22 @@ impl Taker {
         self.settle(before)
     }
 
+    /// Bytes of an incremental checkpoint with nothing modified. `None`: none can be had, because the policy is for full
+    /// ones or the service stack of a pair's node modifies pages of its own.
+    ///
+    /// # Errors
+    /// As for [`checkpoint`](Self::checkpoint).
+    pub(crate) fn empty_bytes(&self) -> Result<Option<u64>, Failure> {
+        if matches!(self, Taker::Node(_)) {
+            return Ok(None);
+        }
+        self.catch_up()?;
+        let before = self.status();
+        self.catch_up()?;
+        let after = self.status();
+        Ok((after.full == before.full).then_some(after.bytes - before.bytes))
+    }
+
     /// The library's counters.
     pub(crate) fn status(&self) -> Status {
         match self {
@@ -124,19 +140,61 @@ impl Taker {
 }
 
 /// The library's checkpoints as a subject of measured rounds. Their children are not held back: they run when the program
-/// waits, or its time slice is over.
+/// waits, or its time slice is over, so that the stall of a long rewrite has their share of the processor in it.
 pub(crate) struct Checkpoints<'a> {
-    pub(crate) taker: &'a Taker,
-    pub(crate) pages: &'a Pages,
-    pub(crate) dirty: Vec<usize>,
-    pub(crate) flags: Flags,
+    taker: &'a Taker,
+    pages: &'a Pages,
+    dirty: &'a [usize],
+    flags: Flags,
+    /// Of a checkpoint with nothing modified, if that is known.
+    empty_bytes: Option<u64>,
     /// Before the checkpoint that is measured.
-    pub(crate) before: Status,
+    before: Status,
+}
+
+impl<'a> Checkpoints<'a> {
+    /// Of `pages`, of which `dirty` is modified before each.
+    ///
+    /// # Errors
+    /// As for [`Taker::checkpoint`].
+    pub(crate) fn new(
+        taker: &'a Taker,
+        pages: &'a Pages,
+        dirty: &'a [usize],
+        flags: Flags,
+    ) -> Result<Self, Failure> {
+        Ok(Checkpoints {
+            taker,
+            pages,
+            dirty,
+            flags,
+            empty_bytes: taker.empty_bytes()?,
+            before: taker.status(),
+        })
+    }
+
+    /// Whether the checkpoint that was measured holds the dirty set, as far as its length tells.
+    fn check(&self) -> Result<(), Failure> {
+        let status = self.taker.status();
+        match self.empty_bytes {
+            Some(empty_bytes) if status.full == self.before.full => {
+                let bytes = (status.bytes - self.before.bytes).saturating_sub(empty_bytes);
+                if contents::fit(self.dirty.len(), bytes) {
+                    return Ok(());
+                }
+                Err(Failure::OtherBytes {
+                    written: self.dirty.len(),
+                    bytes,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Subject for Checkpoints<'_> {
     fn write(&mut self, value: u8) {
-        self.pages.write(&self.dirty, value);
+        self.pages.write(self.dirty, value);
     }
 
     fn expect(&mut self) {
@@ -150,6 +208,8 @@ impl Subject for Checkpoints<'_> {
     fn end(&mut self) -> Result<u64, Failure> {
         let begun = stopwatch_ns();
         self.taker.settle(self.before)?;
-        Ok(stopwatch_ns() - begun)
+        let child_ns = stopwatch_ns() - begun;
+        self.check()?;
+        Ok(child_ns)
     }
 }

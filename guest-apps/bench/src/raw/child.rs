@@ -69,6 +69,8 @@ pub(super) enum When {
 /// What a child needs room for, handed from one to the next.
 struct Workspace {
     ranges: Vec<PageRange>,
+    /// How many of them the newest dirty list has.
+    listed: usize,
     page: Box<[u8; PAGE_LEN]>,
 }
 
@@ -76,6 +78,7 @@ impl Workspace {
     fn new() -> Self {
         Workspace {
             ranges: Vec::new(),
+            listed: 0,
             page: Box::new([0; PAGE_LEN]),
         }
     }
@@ -92,6 +95,7 @@ impl Workspace {
                     self.ranges.resize(count, placeholder);
                     frozen.dirty(&mut self.ranges);
                 }
+                self.listed = count;
                 &self.ranges[..count]
             }
         };
@@ -151,6 +155,25 @@ impl Nursery {
             ended: Box::new(ended),
             child,
         }
+    }
+
+    /// Whether the list of the child that ended last has exactly the pages of these addresses, ascending.
+    ///
+    /// # Errors
+    /// It has others.
+    pub(super) fn check_listed(&self, addresses: impl Iterator<Item = usize> + Clone) -> Result<(), Failure> {
+        let spare = self.spare.lock();
+        let ranges = spare
+            .as_ref()
+            .map_or(&[][..], |workspace| &workspace.ranges[..workspace.listed]);
+        let pages = || ranges.iter().flat_map(|range| range.iter_pages());
+        if pages().eq(addresses.clone()) {
+            return Ok(());
+        }
+        Err(Failure::OtherPages {
+            written: addresses.count(),
+            listed: pages().count(),
+        })
     }
 
     /// A first child, after which nothing counts as modified any more.

@@ -122,6 +122,14 @@ impl Memory {
         }
     }
 
+    /// Where the pages of `set` begin.
+    pub(super) fn addresses<'a>(&'a self, set: &'a DirtySet) -> impl Iterator<Item = usize> + Clone + 'a {
+        set.runs.iter().flat_map(|(region, run)| {
+            let start = self.regions[*region].range().start();
+            run.clone().map(move |page| start + page * PAGE_LEN)
+        })
+    }
+
     /// Writes one byte to each page of `set`.
     pub(super) fn write(&mut self, set: &DirtySet, value: u8) {
         for (region, run) in &set.runs {

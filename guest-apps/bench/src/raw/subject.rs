@@ -95,6 +95,9 @@ impl Subject for Fork<'_> {
         let mut first_ns = None;
         while let Some(child) = self.children.pop() {
             first_ns.get_or_insert(child.end()?);
+            if matches!(self.take, Take::Dirty) {
+                self.nursery.check_listed(self.memory.addresses(self.dirty))?;
+            }
         }
         Ok(first_ns.unwrap_or(0))
     }
