@@ -23,7 +23,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 
-use bench_plan::words::Orders;
+use bench_plan::words::{Knobs, Orders};
 use hs_core::event::Event;
 use hs_core::figure::Figure;
 use hs_core::platform::{Exit, Machine, PAGE_LEN};
@@ -70,15 +70,24 @@ fn main(guest: &'static Guest) -> ! {
         }
         Orders::Run { knobs, .. } => {
             let context = Context { guest, quick: false };
-            if let Err(failure) = library::run::alone(context, &knobs) {
-                refuse(guest, "run", &failure);
-            }
-            guest.emit(&Event::Exit {
-                why: "the run is done".to_string(),
-            });
+            let result = library::run::alone(context, &knobs);
+            finish_run(guest, &knobs, result);
         }
     }
     guest.exit(Exit::Success)
+}
+
+/// Says how the test program's run ended, and ends the guest.
+fn finish_run(guest: &Guest, knobs: &Knobs, result: Result<(), Failure>) -> ! {
+    let (why, exit) = match &result {
+        Ok(()) => ("the run is done", Exit::Success),
+        Err(failure) => {
+            refuse(guest, &format!("run mem-kib={}", knobs.memory_kib), failure);
+            ("nothing was measured", Exit::Refused)
+        }
+    };
+    guest.emit(&Event::Exit { why: why.to_string() });
+    guest.exit(exit)
 }
 
 /// What the words say; a guest that misunderstands them ends.

@@ -182,7 +182,9 @@ impl fmt::Display for WordError {
                 write!(f, "{experiment} runs in a guest alone: leave pair out")
             }
             WordError::OnlyWithRun(knob) => write!(f, "{knob}= is a knob of run: say run"),
-            WordError::NotWithRun(word) => write!(f, "{word} chooses among experiments, and run is none"),
+            WordError::NotWithRun(word) => {
+                write!(f, "{word} is for the experiments, and run is none of them")
+            }
             WordError::SinkNeedsPair => f.write_str("sink=link takes a pair: say pair, on both nodes"),
             WordError::SinkNotInPair(sink) => {
                 write!(

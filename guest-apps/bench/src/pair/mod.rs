@@ -22,7 +22,7 @@ use kernel::Guest;
 use crate::failure::Failure;
 use crate::library::taker::Taker;
 use crate::library::{APPLICATION, run};
-use crate::{Context, orders, refuse, refuse_words};
+use crate::{Context, finish_run, orders, refuse, refuse_words};
 
 /// Longest that the master waits for its spare.
 const SPARE_LIMIT: Duration = Duration::from_secs(60);
@@ -83,10 +83,8 @@ fn work(_: usize) {
         }
         Orders::Run { knobs, .. } => {
             let context = Context { guest, quick: false };
-            if let Err(failure) = run::run(context, &knobs, &taker) {
-                refuse(guest, "run", &failure);
-            }
-            finish(guest, "the run is done");
+            let result = run::run(context, &knobs, &taker);
+            finish_run(guest, &knobs, result)
         }
     }
 }

@@ -145,7 +145,7 @@ impl Memory {
 ///
 /// # Errors
 /// There is not.
-pub(super) fn check_room(pages: usize) -> Result<(), Failure> {
+pub(crate) fn check_room(pages: usize) -> Result<(), Failure> {
     let needed = pages + SLACK_PAGES;
     let free = frames::available();
     if needed > free {

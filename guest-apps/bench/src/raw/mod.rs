@@ -3,8 +3,8 @@
 //! One measurement is rounds of the same kind ([`rounds`](crate::rounds)) over one [`Memory`](memory::Memory), with a
 //! [`Child`](child::Child) that is held back while the parent writes on.
 
-mod child;
-mod memory;
+pub(crate) mod child;
+pub(crate) mod memory;
 mod pipe;
 mod policy;
 mod released;
