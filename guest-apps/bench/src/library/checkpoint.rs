@@ -1,20 +1,25 @@
-//! The pause of the library's `checkpoint()`, to stand beside that of `cptfork`: the same sizes and the same share modified.
+//! The pause of the library's `checkpoint()` beside that of `cptfork`, in the same state: the same classes, the same pages of
+//! them modified, one after the other.
+//!
+//! What the library adds: it takes down what is registered and where its areas are, asks its policy, makes the child's task,
+//! and keeps the allocation lock meanwhile. After the `cptfork` it lets go of its locks, without any translations.
 
 use alloc::vec::Vec;
 
 use bench_plan::experiment::Experiment;
 use hs_core::checkpoint::Flags;
-use hs_core::platform::PAGE_LEN;
+use hs_core::platform::{PAGE_LEN, View};
 use hs_core::policy::Choice;
-use kernel::cpt::Mode;
-use kernel::mem::frames;
+use kernel::cpt::{Mode, Other};
 
 use super::pages::Pages;
 use super::sink::Nowhere;
 use super::taker::{Checkpoints, Taker};
 use super::{clear, start};
 use crate::failure::Failure;
-use crate::rounds::{Point, Repeats, measure};
+use crate::raw::child::{Child, Expected, Nursery, Take, When};
+use crate::raw::memory::check_room;
+use crate::rounds::{Measured, Point, Repeats, Subject, measure};
 use crate::{Context, MIB_PAGES};
 
 const SIZES_MIB: [usize; 3] = [4, 64, 256];
@@ -24,12 +29,7 @@ pub(crate) fn run(context: Context) -> Result<(), Failure> {
     for mib in SIZES_MIB {
         let pages = mib * MIB_PAGES;
         // A first checkpoint of everything may need as much again.
-        if frames::available() < 2 * pages {
-            return Err(Failure::TooLittleMemory {
-                needed_mib: 2 * mib,
-                free_mib: frames::available() / MIB_PAGES,
-            });
-        }
+        check_room(2 * pages)?;
         start(context, Some(Mode::Lazy))?;
         let result = at(context, mib, pages);
         clear(context)?;
@@ -41,19 +41,75 @@ pub(crate) fn run(context: Context) -> Result<(), Failure> {
 fn at(context: Context, mib: usize, count: usize) -> Result<(), Failure> {
     let mut pages = Pages::new();
     pages.grow(count, 4)?;
-    let taker = Taker::alone(context, &Nowhere, Choice::Incremental);
-    taker.catch_up()?;
-    let dirty: Vec<usize> = pages.dirty_set(10, 4);
-    let (repeats, bytes) = (Repeats::of(context, dirty.len()), (dirty.len() * PAGE_LEN) as u64);
-    let flags = Flags::ASYNC | Flags::INCREMENTAL;
-    let mut checkpoints = Checkpoints::new(&taker, &pages, &dirty, flags)?;
-    let measured = measure(repeats, &mut checkpoints)?;
     let point = Point {
         experiment: Experiment::Checkpoint.name(),
         x: mib as f64,
         unit: "MiB",
     };
+    let dirty: Vec<usize> = pages.dirty_set(10, 4);
+    let bytes = (dirty.len() * PAGE_LEN) as u64;
+    let measured = checkpoints(context, &pages, &dirty)?;
     context.tell(measured.figure(&point, "checkpoint-lazy", bytes));
     context.tell(measured.flush_figure(&point));
+    let mut forks = Forks {
+        pages: &pages,
+        dirty: &dirty,
+        nursery: Nursery::new(),
+        expected: None,
+        child: None,
+    };
+    let measured = measure(Repeats::of(context, dirty.len()), &mut forks)?;
+    context.tell(measured.figure(&point, "cptfork-lazy", bytes));
     Ok(())
+}
+
+/// The library's, of what is modified.
+pub(super) fn checkpoints(context: Context, pages: &Pages, dirty: &[usize]) -> Result<Measured, Failure> {
+    let taker = Taker::alone(context, &Nowhere, Choice::Incremental);
+    taker.catch_up()?;
+    let flags = Flags::ASYNC | Flags::INCREMENTAL;
+    let mut checkpoints = Checkpoints::new(&taker, pages, dirty, flags)?;
+    measure(Repeats::of(context, dirty.len()), &mut checkpoints)
+}
+
+/// `cptfork` of the library's memory, without the library.
+struct Forks<'a> {
+    pages: &'a Pages,
+    dirty: &'a [usize],
+    nursery: Nursery,
+    expected: Option<Expected>,
+    child: Option<Child>,
+}
+
+impl Forks<'_> {
+    fn expected(&self) -> Expected {
+        self.nursery.expect(Take::Dirty, When::Released)
+    }
+}
+
+impl Subject for Forks<'_> {
+    fn write(&mut self, value: u8) {
+        self.pages.write(self.dirty, value);
+    }
+
+    fn expect(&mut self) {
+        self.expected = Some(self.expected());
+    }
+
+    fn checkpoint(&mut self) -> Result<u64, Failure> {
+        let expected = self.expected.take().unwrap_or_else(|| self.expected());
+        let (child, pause_ns) = expected.fork(View::Incremental, Other::Share)?;
+        self.child = Some(child);
+        Ok(pause_ns)
+    }
+
+    fn settle(&mut self) -> Result<(), Failure> {
+        self.child.as_ref().map_or(Ok(()), Child::settle)
+    }
+
+    fn end(&mut self) -> Result<u64, Failure> {
+        let child_ns = self.child.take().map_or(Ok(0), Child::end)?;
+        self.nursery.check_listed(self.pages.addresses(self.dirty))?;
+        Ok(child_ns)
+    }
 }

@@ -1,6 +1,7 @@
 //! Pages in classes: the thesis's "hsmalloc regions", each a class of its own.
 
 use alloc::vec::Vec;
+use core::ptr;
 use core::sync::atomic::{AtomicU8, Ordering};
 
 use allocator_api2::boxed::Box;
@@ -62,6 +63,11 @@ impl Pages {
     /// The numbers of `percent` of them, in runs of `contiguity`, evenly spread.
     pub(crate) fn dirty_set(&self, percent: usize, contiguity: usize) -> Vec<usize> {
         pattern::spread(self.len(), pattern::share(self.len(), percent), contiguity)
+    }
+
+    /// Where the pages of `set` begin.
+    pub(crate) fn addresses(&self, set: &[usize]) -> impl Iterator<Item = usize> + Clone {
+        set.iter().map(|page| ptr::from_ref(self.pages[*page]).addr())
     }
 
     /// Writes one byte to each page of `set`.

@@ -48,7 +48,7 @@ impl Flag {
 
 /// What a child takes of its view.
 #[derive(Clone)]
-pub(super) enum Take {
+pub(crate) enum Take {
     /// Nothing.
     Nothing,
     /// What is on its dirty list.
@@ -59,7 +59,7 @@ pub(super) enum Take {
 
 /// When it does.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum When {
+pub(crate) enum When {
     /// Once it is released.
     Released,
     /// At once; then it stays alive until it is released.
@@ -108,19 +108,19 @@ impl Workspace {
 
 /// What the children of a measurement have in common.
 #[derive(Clone)]
-pub(super) struct Nursery {
+pub(crate) struct Nursery {
     spare: Arc<Mutex<Option<Workspace>>>,
 }
 
 impl Nursery {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Nursery {
             spare: Arc::new(Mutex::new(None)),
         }
     }
 
     /// A child that is all ready but for its `cptfork`, so that nothing else is in the pause.
-    pub(super) fn expect(&self, take: Take, when: When) -> Expected {
+    pub(crate) fn expect(&self, take: Take, when: When) -> Expected {
         let child = Child {
             begun: Flag::new(),
             release: Flag::new(),
@@ -161,7 +161,7 @@ impl Nursery {
     ///
     /// # Errors
     /// It has others.
-    pub(super) fn check_listed(&self, addresses: impl Iterator<Item = usize> + Clone) -> Result<(), Failure> {
+    pub(crate) fn check_listed(&self, addresses: impl Iterator<Item = usize> + Clone) -> Result<(), Failure> {
         let spare = self.spare.lock();
         let ranges = spare
             .as_ref()
@@ -180,7 +180,7 @@ impl Nursery {
     ///
     /// # Errors
     /// It cannot be made, or does not end.
-    pub(super) fn settle(&self) -> Result<(), Failure> {
+    pub(crate) fn settle(&self) -> Result<(), Failure> {
         let (child, _) = self
             .expect(Take::Nothing, When::Released)
             .fork(View::Incremental, Other::Share)?;
@@ -189,7 +189,7 @@ impl Nursery {
 }
 
 /// A child to be.
-pub(super) struct Expected {
+pub(crate) struct Expected {
     body: ChildBody,
     ended: EndedHook,
     child: Child,
@@ -200,7 +200,7 @@ impl Expected {
     ///
     /// # Errors
     /// It was refused.
-    pub(super) fn fork(self, view: View, other: Other) -> Result<(Child, u64), Failure> {
+    pub(crate) fn fork(self, view: View, other: Other) -> Result<(Child, u64), Failure> {
         let begun = stopwatch_ns();
         let result = cptfork(view, other, self.body, self.ended);
         let pause_ns = stopwatch_ns() - begun;
@@ -211,7 +211,7 @@ impl Expected {
 
 /// A child that lives until it is released.
 #[derive(Clone)]
-pub(super) struct Child {
+pub(crate) struct Child {
     begun: Flag,
     release: Flag,
     taken: Flag,
@@ -224,7 +224,7 @@ impl Child {
     ///
     /// # Errors
     /// It does not begin.
-    pub(super) fn settle(&self) -> Result<(), Failure> {
+    pub(crate) fn settle(&self) -> Result<(), Failure> {
         self.begun.wait()
     }
 
@@ -240,7 +240,7 @@ impl Child {
     ///
     /// # Errors
     /// It does not end.
-    pub(super) fn end(self) -> Result<u64, Failure> {
+    pub(crate) fn end(self) -> Result<u64, Failure> {
         let begun = stopwatch_ns();
         self.release.set();
         self.ended.wait()?;
