@@ -256,10 +256,13 @@ impl Library {
 
     pub(crate) fn workers(&self) -> impl Iterator<Item = Worker> {
         let threads = self.tables().threads().iter();
-        threads.map(|thread| Worker {
-            function: thread.worker,
-            argument: thread.argument,
-        })
+        threads.map(|thread| Worker::of_entry(*thread))
+    }
+
+    /// What is registered, as it stands in the tables.
+    pub(crate) fn records(&self) -> (&[ThreadEntry], &[descriptor::Record], &[SignalEntry]) {
+        let tables = self.tables();
+        (tables.threads(), tables.descriptors(), tables.signals())
     }
 
     // Of what was registered here or taken up by `adopt`, every record is sound.
@@ -323,17 +326,17 @@ impl Library {
     }
 }
 
-/// The installed ranges of `memory`, into `ranges`.
+/// The installed ranges of `memory`, into `ranges`. Nothing but the query, if there are no more than it holds already: as
+/// many as last time, most often.
 pub(crate) fn installed(memory: &dyn CheckpointMemory, ranges: &mut Vec<PageRange>) {
     let placeholder = PageRange::new(0, 1).expect("a valid range");
     loop {
-        ranges.resize(ranges.capacity().max(AREAS_MAX / 8), placeholder);
         let count = memory.cptctl(Cptctl::Installed(ranges)).unwrap_or(0);
         if count <= ranges.len() {
             ranges.truncate(count);
             return;
         }
-        ranges.reserve(count - ranges.len());
+        ranges.resize(count, placeholder);
     }
 }
 

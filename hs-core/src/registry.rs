@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 use self::descriptor::Descriptor;
 use self::signal::SignalAction;
 use self::thread::Worker;
-use crate::library::{self, Library};
+use crate::library::{self, Library, SignalEntry, ThreadEntry};
 
 /// All that is registered, each in the order of its registration.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -22,11 +22,20 @@ pub(crate) struct Registered {
     pub(crate) signals: Vec<SignalAction>,
 }
 
-impl Registered {
+/// What is registered, as it stands in the tables: taken down in a checkpoint's pause, and read when there is time. To read
+/// 64 descriptors takes longer than all else of the pause.
+#[derive(Debug, Default)]
+pub(crate) struct Records {
+    threads: Vec<ThreadEntry>,
+    descriptors: Vec<descriptor::Record>,
+    signals: Vec<SignalEntry>,
+}
+
+impl Records {
     /// Room for as much as can be registered.
     pub(crate) fn with_room() -> Self {
         Self {
-            workers: Vec::with_capacity(library::THREADS_MAX),
+            threads: Vec::with_capacity(library::THREADS_MAX),
             descriptors: Vec::with_capacity(library::DESCRIPTORS_MAX),
             signals: Vec::with_capacity(library::SIGNALS_MAX),
         }
@@ -34,11 +43,30 @@ impl Registered {
 
     /// Takes down what is registered in `library` now. Allocates nothing, if there is room.
     pub(crate) fn collect(&mut self, library: &Library) {
-        self.workers.clear();
-        self.workers.extend(library.workers());
+        let (threads, descriptors, signals) = library.records();
+        self.threads.clear();
+        self.threads.extend_from_slice(threads);
         self.descriptors.clear();
-        self.descriptors.extend(library.descriptors());
+        self.descriptors.extend_from_slice(descriptors);
         self.signals.clear();
-        self.signals.extend(library.signals());
+        self.signals.extend_from_slice(signals);
+    }
+}
+
+impl Registered {
+    /// Reads `records` in place of what is there. Of a library's own, every one is sound.
+    pub(crate) fn read(&mut self, records: &Records) {
+        self.workers.clear();
+        let threads = records.threads.iter();
+        self.workers
+            .extend(threads.map(|thread| Worker::of_entry(*thread)));
+        self.descriptors.clear();
+        let descriptors = records.descriptors.iter();
+        self.descriptors
+            .extend(descriptors.filter_map(Descriptor::of_record));
+        self.signals.clear();
+        let signals = records.signals.iter();
+        self.signals
+            .extend(signals.filter_map(|entry| SignalAction::of_entry(*entry)));
     }
 }

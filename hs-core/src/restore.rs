@@ -7,10 +7,10 @@ use crate::format::CheckpointId;
 use crate::image::Image;
 use crate::library::{self, AdoptError};
 use crate::platform::{Cptctl, CptctlError};
-use crate::registry::Registered;
 use crate::registry::descriptor::Descriptor;
 use crate::registry::signal::SignalAction;
 use crate::registry::thread::Worker;
+use crate::registry::{Records, Registered};
 use crate::role::Term;
 
 /// Why an image cannot be taken up.
@@ -77,10 +77,12 @@ pub fn restore(image: Image) -> Result<Restored, RestoreError> {
         .cptctl(Cptctl::Install(&areas))
         .map_err(RestoreError::Install)?;
     library::adopt(memory).map_err(RestoreError::Adopt)?;
-    let mut found = Registered::default();
+    let mut records = Records::default();
     if let Some(library) = library::lock().as_ref() {
-        found.collect(library);
+        records.collect(library);
     }
+    let mut found = Registered::default();
+    found.read(&records);
     if found.workers != listed.workers {
         return Err(RestoreError::WorkersDiffer);
     }

@@ -10,12 +10,17 @@ use super::{CheckpointId, Kind, Loss, PipeWriter, Shared};
 use crate::format::{BUFFER_BYTES, Encoder, Header, Tables};
 use crate::library::{self, Library};
 use crate::platform::{CheckpointMemory, Frozen, Outcome, PageRange};
-use crate::registry::Registered;
+use crate::registry::{Records, Registered};
 use crate::sync::machine;
+
+/// For so many areas there is room at once.
+const AREAS_FEW: usize = 64;
 
 /// What a child needs room for: made once for each of the `ncon`, and used again.
 pub(super) struct Workspace {
     buffer: Box<[u8]>,
+    records: Records,
+    /// Read from the records by the child.
     registered: Registered,
     areas: Vec<PageRange>,
     dirty: Vec<PageRange>,
@@ -25,15 +30,16 @@ impl Workspace {
     pub(super) fn new() -> Self {
         Self {
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
-            registered: Registered::with_room(),
-            areas: Vec::new(),
+            records: Records::with_room(),
+            registered: Registered::default(),
+            areas: Vec::with_capacity(AREAS_FEW),
             dirty: Vec::new(),
         }
     }
 
     /// Takes down what the sections say, in the pause.
     pub(super) fn collect(&mut self, library: &Library, memory: &dyn CheckpointMemory) {
-        self.registered.collect(library);
+        self.records.collect(library);
         library::installed(memory, &mut self.areas);
         let window = memory.window();
         self.areas.retain(|area| window.encloses(*area));
@@ -81,10 +87,12 @@ impl Task {
     fn send(&mut self, frozen: &dyn Frozen) -> Result<u64, Loss> {
         let Workspace {
             buffer,
+            records,
             registered,
             areas,
             dirty,
         } = &mut self.workspace;
+        registered.read(records);
         let window = self.shared.memory.window();
         query(frozen, dirty);
         dirty.retain(|range| window.encloses(*range));

@@ -30,6 +30,13 @@ impl fmt::Display for NotCode {
 }
 
 impl Worker {
+    pub(crate) const fn of_entry(entry: ThreadEntry) -> Self {
+        Self {
+            function: entry.worker,
+            argument: entry.argument,
+        }
+    }
+
     /// Calls the worker's function on this thread; returns when it does.
     ///
     /// # Errors
