@@ -91,16 +91,7 @@ pub(crate) fn us(nanoseconds: u64) -> f64 {
 
 /// What the kernel counted since `before`.
 pub(crate) fn since(before: Counters) -> Counters {
-    let now = cpt::counters();
-    Counters {
-        span_faults: now.span_faults - before.span_faults,
-        write_faults: now.write_faults - before.write_faults,
-        copies: now.copies - before.copies,
-        stale_faults: now.stale_faults - before.stale_faults,
-        hot_copies: now.hot_copies - before.hot_copies,
-        child_faults: now.child_faults - before.child_faults,
-        cancelled: now.cancelled - before.cancelled,
-    }
+    cpt::counters().since(before)
 }
 
 /// What takes checkpoints of something that it writes to. All times are nanoseconds.
@@ -210,7 +201,7 @@ impl Rounds<'_> {
         into.pause.add(us(pause_ns));
         into.stall.add(us(pause_ns) + us(rewrite_ns) - us(plain_ns));
         into.child.add(us(child_ns));
-        into.faults.add(counted.parent_faults() as f64);
+        into.faults.add(counted.parent_faults as f64);
         into.flush.add(us(flush_ns));
         into.flush_stall
             .add(us(flush_ns) + us(refilled_ns) - us(plain_ns));

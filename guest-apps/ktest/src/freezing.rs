@@ -29,17 +29,7 @@ pub(crate) fn installed(first: usize, pages: usize) -> Result<Region, String> {
 pub(crate) fn counted(work: impl FnOnce() -> Result<(), String>) -> Result<Counters, String> {
     let before = counters();
     work()?;
-    let after = counters();
-    Ok(Counters {
-        parent_faults: after.parent_faults - before.parent_faults,
-        span_faults: after.span_faults - before.span_faults,
-        write_faults: after.write_faults - before.write_faults,
-        copies: after.copies - before.copies,
-        stale_faults: after.stale_faults - before.stale_faults,
-        hot_copies: after.hot_copies - before.hot_copies,
-        child_faults: after.child_faults - before.child_faults,
-        cancelled: after.cancelled - before.cancelled,
-    })
+    Ok(counters().since(before))
 }
 
 /// A checkpoint of whatever is dirty, taken and ended, so that all is clean.

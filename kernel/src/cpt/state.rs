@@ -79,6 +79,20 @@ impl Counters {
         child_faults: 0,
         cancelled: 0,
     };
+
+    /// What was counted since `earlier`.
+    pub fn since(self, earlier: Counters) -> Counters {
+        Counters {
+            parent_faults: self.parent_faults - earlier.parent_faults,
+            span_faults: self.span_faults - earlier.span_faults,
+            write_faults: self.write_faults - earlier.write_faults,
+            copies: self.copies - earlier.copies,
+            stale_faults: self.stale_faults - earlier.stale_faults,
+            hot_copies: self.hot_copies - earlier.hot_copies,
+            child_faults: self.child_faults - earlier.child_faults,
+            cancelled: self.cancelled - earlier.cancelled,
+        }
+    }
 }
 
 /// Figures since boot.

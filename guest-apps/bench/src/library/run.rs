@@ -117,7 +117,7 @@ pub(crate) fn run(context: Context, knobs: &Knobs, taker: &Taker) -> Result<(), 
     context.tell(Figure {
         pause_us: statistics::pause(&pause.all()),
         pause_spread_us: pause.spread(),
-        faults: Some(counted.parent_faults() as f64 / taken as f64),
+        faults: Some(counted.parent_faults as f64 / taken as f64),
         header_bytes: Some(sent_bytes.saturating_sub(contents_bytes)),
         cpu_share: Some(busy_us / wall_us),
         rate_per_s: Some(taken as f64 / wall_us * 1e6),

@@ -147,7 +147,7 @@ impl Table {
         self.user_s.add(user_us / 1e6);
         self.system_s.add((busy_us - user_us).max(0.0) / 1e6);
         self.wall_s.add(wall_us / 1e6);
-        self.faults.add(since(before).parent_faults() as f64);
+        self.faults.add(since(before).parent_faults as f64);
         Ok(())
     }
 
