@@ -208,8 +208,20 @@ pub const EXPERIMENTS: &[Experiment] = &[
         grounds: &[Ground::Guest],
         shape: Shape::Curves,
         plots: plots!("checkpoint" Pause),
-        beside: Some(("size-10pct", "lazy")),
-        note: "What the application feels when it calls the library. lazy is cptfork alone, from the experiment of that size.",
+        beside: None,
+        note: "What the application feels when it calls the library (checkpoint-lazy), beside cptfork alone of the same memory \
+               (cptfork-lazy).",
+    },
+    Experiment {
+        name: "metadata",
+        title: "What is registered: checkpoint() at 1 MiB, 10 % dirty",
+        x_label: "registered",
+        x_log: false,
+        grounds: &[Ground::Guest],
+        shape: Shape::Curves,
+        plots: plots!("metadata" Pause),
+        beside: None,
+        note: "Registered descriptors and threads are in every checkpoint: 96 and 16 bytes of headers each (header_bytes).",
     },
     Experiment {
         name: "replication",

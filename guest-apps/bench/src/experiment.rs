@@ -33,6 +33,8 @@ pub enum Experiment {
     Policy,
     /// The pause of the library's `checkpoint()`, to stand beside that of `cptfork`.
     Checkpoint,
+    /// What registered descriptors and threads add to a checkpoint.
+    Metadata,
     /// Throughput of checkpoints beside that of the bare link.
     Replication,
 }
@@ -40,7 +42,7 @@ pub enum Experiment {
 impl Experiment {
     /// All of them, in the order in which they run: as their memory grows, because what a walk over the window takes grows with
     /// all that was ever mapped in it.
-    pub const ALL: [Experiment; 15] = [
+    pub const ALL: [Experiment; 16] = [
         Experiment::Fig61,
         Experiment::Fig62,
         Experiment::Policy,
@@ -53,6 +55,7 @@ impl Experiment {
         Experiment::Released,
         Experiment::Table33,
         Experiment::Checkpoint,
+        Experiment::Metadata,
         Experiment::Fig63,
         Experiment::Fig64,
         Experiment::Replication,
@@ -75,6 +78,7 @@ impl Experiment {
             Experiment::Released => "released",
             Experiment::Policy => "policy",
             Experiment::Checkpoint => "checkpoint",
+            Experiment::Metadata => "metadata",
             Experiment::Replication => "replication",
         }
     }

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use bench_plan::experiment::Experiment;
 use hs_core::checkpoint::Flags;
+use hs_core::figure::Figure;
 use hs_core::platform::{PAGE_LEN, View};
 use hs_core::policy::Choice;
 use kernel::cpt::{Mode, Other};
@@ -48,8 +49,11 @@ fn at(context: Context, mib: usize, count: usize) -> Result<(), Failure> {
     };
     let dirty: Vec<usize> = pages.dirty_set(10, 4);
     let bytes = (dirty.len() * PAGE_LEN) as u64;
-    let measured = checkpoints(context, &pages, &dirty)?;
-    context.tell(measured.figure(&point, "checkpoint-lazy", bytes));
+    let (measured, header_bytes) = checkpoints(context, &pages, &dirty)?;
+    context.tell(Figure {
+        header_bytes: Some(header_bytes),
+        ..measured.figure(&point, "checkpoint-lazy", bytes)
+    });
     context.tell(measured.flush_figure(&point));
     let mut forks = Forks {
         pages: &pages,
@@ -63,13 +67,21 @@ fn at(context: Context, mib: usize, count: usize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The library's, of what is modified.
-pub(super) fn checkpoints(context: Context, pages: &Pages, dirty: &[usize]) -> Result<Measured, Failure> {
+/// The library's, of what is modified; and each one's bytes of headers.
+pub(super) fn checkpoints(
+    context: Context,
+    pages: &Pages,
+    dirty: &[usize],
+) -> Result<(Measured, u64), Failure> {
     let taker = Taker::alone(context, &Nowhere, Choice::Incremental);
     taker.catch_up()?;
     let flags = Flags::ASYNC | Flags::INCREMENTAL;
     let mut checkpoints = Checkpoints::new(&taker, pages, dirty, flags)?;
-    measure(Repeats::of(context, dirty.len()), &mut checkpoints)
+    let before = taker.status();
+    let measured = measure(Repeats::of(context, dirty.len()), &mut checkpoints)?;
+    let after = taker.status();
+    let sent_bytes = (after.bytes - before.bytes) / (after.taken - before.taken).max(1);
+    Ok((measured, sent_bytes - (dirty.len() * PAGE_LEN) as u64))
 }
 
 /// `cptfork` of the library's memory, without the library.

@@ -3,6 +3,7 @@
 //! The same code measures a guest alone, whose checkpoints go to a [`sink`], and a node of a pair.
 
 pub(crate) mod checkpoint;
+pub(crate) mod metadata;
 pub(crate) mod pages;
 mod registered;
 pub(crate) mod run;

@@ -17,7 +17,7 @@ use alloc::vec::Vec;
 
 use bench_plan::experiment::Experiment;
 
-use crate::library::checkpoint;
+use crate::library::{checkpoint, metadata};
 use crate::{Context, refuse};
 
 /// Runs those of `chosen` that are of this kind.
@@ -47,6 +47,7 @@ pub(crate) fn run(context: Context, chosen: &[Experiment]) {
             Experiment::Released => released::run(context),
             Experiment::Policy => policy::run(context),
             Experiment::Checkpoint => checkpoint::run(context),
+            Experiment::Metadata => metadata::run(context),
             Experiment::Fig63 | Experiment::Fig64 | Experiment::Replication => Ok(()),
         };
         if let Err(failure) = result {

@@ -1,0 +1,65 @@
+//! What is registered makes a checkpoint longer, and hardly its pause: the thesis's knobs for descriptors and threads.
+//!
+//! 1 MiB with 10 % modified. The library's tables hold 64 of each; there are 5 signals, which weigh what threads weigh.
+
+use bench_plan::experiment::Experiment;
+use hs_core::figure::Figure;
+use hs_core::platform::PAGE_LEN;
+use hs_core::{DESCRIPTORS_MAX, THREADS_MAX};
+use kernel::cpt::Mode;
+
+use super::checkpoint::checkpoints;
+use super::pages::Pages;
+use super::{clear, registered, start};
+use crate::failure::Failure;
+use crate::raw::memory::check_room;
+use crate::rounds::Point;
+use crate::{Context, MIB_PAGES};
+
+/// Registers so many.
+type Register = fn(usize) -> Result<(), Failure>;
+
+/// The series, and what is registered in it.
+const KINDS: [(&str, Register, [usize; 4]); 2] = [
+    (
+        "descriptors",
+        |count| registered::descriptors(0..count),
+        [0, 10, 50, DESCRIPTORS_MAX],
+    ),
+    (
+        "threads",
+        |count| registered::threads(0..count),
+        [0, 10, 50, THREADS_MAX],
+    ),
+];
+
+/// So many of each kind, frozen lazily, sent nowhere.
+pub(crate) fn run(context: Context) -> Result<(), Failure> {
+    check_room(2 * MIB_PAGES)?;
+    for (series, register, counts) in KINDS {
+        for count in counts {
+            start(context, Some(Mode::Lazy))?;
+            let result = register(count).and_then(|()| at(context, series, count));
+            clear(context)?;
+            result?;
+        }
+    }
+    Ok(())
+}
+
+fn at(context: Context, series: &str, count: usize) -> Result<(), Failure> {
+    let mut pages = Pages::new();
+    pages.grow(MIB_PAGES, 4)?;
+    let dirty = pages.dirty_set(10, 4);
+    let (measured, header_bytes) = checkpoints(context, &pages, &dirty)?;
+    let point = Point {
+        experiment: Experiment::Metadata.name(),
+        x: count as f64,
+        unit: "registered",
+    };
+    context.tell(Figure {
+        header_bytes: Some(header_bytes),
+        ..measured.figure(&point, series, (dirty.len() * PAGE_LEN) as u64)
+    });
+    Ok(())
+}
