@@ -50,8 +50,6 @@ pub struct Experiment {
     pub shape: Shape,
     /// How it is drawn.
     pub plots: &'static [Plot],
-    /// Another experiment and a series of it that stands beside, where both have a point.
-    pub beside: Option<(&'static str, &'static str)>,
     /// What to know to read it.
     pub note: &'static str,
 }
@@ -73,7 +71,6 @@ pub const EXPERIMENTS: &[Experiment] = &[
         grounds: BOTH,
         shape: Shape::Table,
         plots: plots!("table3-1" Wall),
-        beside: None,
         note: "Nothing is written between the forks. The thesis's fork copies wired pages; Linux does not inherit the lock.",
     },
     Experiment {
@@ -84,7 +81,6 @@ pub const EXPERIMENTS: &[Experiment] = &[
         grounds: BOTH,
         shape: Shape::Table,
         plots: plots!("table3-2" Wall),
-        beside: None,
         note: "What becomes of memory outside the checkpoint: copied on write, shared with the child, or dropped from it. \
                The child sleeps while the parent writes.",
     },
@@ -96,7 +92,6 @@ pub const EXPERIMENTS: &[Experiment] = &[
         grounds: BOTH,
         shape: Shape::Table,
         plots: plots!("table3-3" Wall),
-        beside: None,
         note: "What many map entries cost when the child has them, and when not.",
     },
     Experiment {
@@ -107,7 +102,6 @@ pub const EXPERIMENTS: &[Experiment] = &[
         grounds: BOTH,
         shape: Shape::Curves,
         plots: plots!("fig6-1" Pause, "fig6-1-stall" Stall),
-        beside: None,
         note: "Four regions, runs of four modified pages. linux-pipe is the thesis's synchronous checkpoint.",
     },
     Experiment {
@@ -118,7 +112,6 @@ pub const EXPERIMENTS: &[Experiment] = &[
         grounds: BOTH,
         shape: Shape::Curves,
         plots: plots!("fig6-2" Pause, "fig6-2-stall" Stall),
-        beside: None,
         note: "Runs of four modified pages; of 25 at 95 %, as in the thesis.",
     },
     Experiment {
@@ -129,7 +122,6 @@ pub const EXPERIMENTS: &[Experiment] = &[
         grounds: &[Ground::LimitedPair],
         shape: Shape::Curves,
         plots: plots!("fig6-3" Rate),
-        beside: None,
         note: "The thesis only calculated these: contents over the bandwidth. Measured: checkpoints that the spare acknowledged, \
                over a cluster link limited to 100 Mbit/s, headers, acknowledgements and all.",
     },
@@ -141,7 +133,6 @@ pub const EXPERIMENTS: &[Experiment] = &[
         grounds: &[Ground::LimitedPair],
         shape: Shape::Curves,
         plots: plots!("fig6-4" Rate),
-        beside: None,
         note: "As figure 6-3.",
     },
     Experiment {
@@ -152,7 +143,6 @@ pub const EXPERIMENTS: &[Experiment] = &[
         grounds: BOTH,
         shape: Shape::Curves,
         plots: plots!("size-1pct-pause" Pause, "size-1pct-stall" Stall),
-        beside: None,
         note: "Runs of four modified pages, evenly spread.",
     },
     Experiment {
@@ -163,7 +153,6 @@ pub const EXPERIMENTS: &[Experiment] = &[
         grounds: BOTH,
         shape: Shape::Curves,
         plots: plots!("size-10pct-pause" Pause, "size-10pct-stall" Stall),
-        beside: None,
         note: "Runs of four modified pages, evenly spread. tlb-flush is a bare reload of CR3 in the same state: the floor.",
     },
     Experiment {
@@ -174,7 +163,6 @@ pub const EXPERIMENTS: &[Experiment] = &[
         grounds: BOTH,
         shape: Shape::Curves,
         plots: plots!("size-50pct-pause" Pause, "size-50pct-stall" Stall),
-        beside: None,
         note: "Runs of four modified pages, evenly spread.",
     },
     Experiment {
@@ -185,7 +173,6 @@ pub const EXPERIMENTS: &[Experiment] = &[
         grounds: BOTH,
         shape: Shape::Curves,
         plots: plots!("snapshots-pause" Pause, "snapshots-stall" Stall),
-        beside: None,
         note: "The pause of one more checkpoint, and its stall, while so many are held in all.",
     },
     Experiment {
@@ -196,7 +183,6 @@ pub const EXPERIMENTS: &[Experiment] = &[
         grounds: &[Ground::Guest],
         shape: Shape::Curves,
         plots: &[],
-        beside: None,
         note: "Faults of writes to pages that were sent already (released), and to clean pages in touched spans (clean-writes), while \
                a snapshot is alive. -stale: those that only found a translation out of date. -copies: copied pages.",
     },
@@ -208,7 +194,6 @@ pub const EXPERIMENTS: &[Experiment] = &[
         grounds: &[Ground::Guest],
         shape: Shape::Curves,
         plots: plots!("checkpoint" Pause),
-        beside: None,
         note: "What the application feels when it calls the library (checkpoint-lazy), beside cptfork alone of the same memory \
                (cptfork-lazy).",
     },
@@ -220,7 +205,6 @@ pub const EXPERIMENTS: &[Experiment] = &[
         grounds: &[Ground::Guest],
         shape: Shape::Curves,
         plots: plots!("metadata" Pause),
-        beside: None,
         note: "Registered descriptors and threads are in every checkpoint: 96 and 16 bytes of headers each (header_bytes).",
     },
     Experiment {
@@ -231,7 +215,6 @@ pub const EXPERIMENTS: &[Experiment] = &[
         grounds: &[Ground::Pair],
         shape: Shape::Curves,
         plots: plots!("replication" Throughput),
-        beside: None,
         note: "lazy: contents of incremental checkpoints that the spare acknowledged, one after the other. raw-link: the same amount in \
                datagrams from guest to guest with nothing done to them. \
                The link is not limited: what bounds it is the guests' processor.",
@@ -244,7 +227,6 @@ pub const EXPERIMENTS: &[Experiment] = &[
         grounds: &[Ground::Guest],
         shape: Shape::Curves,
         plots: plots!("policy-pause" Pause, "policy-stall" Stall),
-        beside: None,
         note: "Where the curves cross is where checkpoint() should change from one to the next.",
     },
 ];

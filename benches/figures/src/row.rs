@@ -6,8 +6,6 @@ use std::fmt;
 use hs_core::figure::Figure;
 use serde::{Deserialize, Serialize};
 
-use crate::experiment::Experiment;
-
 /// What a row was measured on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -111,17 +109,6 @@ impl Rows {
             .collect()
     }
 
-    /// What a table or plot of `experiment` shows: its figures, and what stands beside them.
-    pub fn shown(&self, experiment: &Experiment, native: bool) -> Vec<&Figure> {
-        let mut all = self.of(experiment.name, native);
-        if let Some((other, series)) = experiment.beside {
-            let xs = positions(&all);
-            let beside = self.of(other, native).into_iter();
-            all.extend(beside.filter(|figure| figure.series == series && xs.contains(&figure.x)));
-        }
-        all
-    }
-
     /// One point that a guest measured.
     pub fn at(&self, experiment: &str, series: &str, x: f64) -> Option<&Figure> {
         self.of(experiment, false)
@@ -145,7 +132,6 @@ pub fn positions(figures: &[&Figure]) -> Vec<f64> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::experiment::find;
     use hs_core::event::Event;
     use hs_core::figure::{Pause, Spread};
 
@@ -237,24 +223,6 @@ pub(crate) mod tests {
         assert_eq!(all.at("e", "lazy", 4.0).unwrap().pause_us.p50, 3.0);
         assert_eq!(all.of("e", true)[0].pause_us.p50, 9.0);
         assert_eq!(all.guest_accel(), Some(Accel::Tcg));
-    }
-
-    #[test]
-    fn what_stands_beside_does_so_only_where_both_have_a_point() {
-        let experiment = find("checkpoint").unwrap();
-        let all = rows([
-            figure("checkpoint", "checkpoint-lazy", 4.0, 7.0, 7.0),
-            figure("size-10pct", "lazy", 4.0, 5.0, 5.0),
-            figure("size-10pct", "lazy", 16.0, 5.0, 5.0),
-            figure("size-10pct", "eager", 4.0, 5.0, 5.0),
-        ]);
-        let shown: Vec<&str> = all
-            .shown(experiment, false)
-            .iter()
-            .map(|figure| figure.series.as_str())
-            .collect();
-        assert_eq!(shown, ["checkpoint-lazy", "lazy"]);
-        assert!(Rows::default().shown(experiment, false).is_empty());
     }
 
     #[test]

@@ -134,7 +134,7 @@ fn optional(value: Option<f64>) -> String {
 
 /// One quantity of an experiment: a row a series, a column an x. `None` if nobody measured it.
 pub fn of_quantity(rows: &Rows, experiment: &Experiment, quantity: Quantity, native: bool) -> Option<Table> {
-    let figures = rows.shown(experiment, native);
+    let figures = rows.of(experiment.name, native);
     let xs = positions(&figures);
     let mut table = Table::new(&[experiment.x_label]);
     table.head.extend(xs.iter().map(|x| rounded(*x)));

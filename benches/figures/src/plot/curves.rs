@@ -50,7 +50,7 @@ pub(super) struct Curves {
 impl Curves {
     /// What `plot` shows of `rows`; `None` if that is nothing.
     pub(super) fn new(rows: &Rows, experiment: &Experiment, plot: &Plot) -> Option<Curves> {
-        let figures = rows.shown(experiment, false);
+        let figures = rows.of(experiment.name, false);
         let names = ordered(figures.iter().map(|figure| figure.series.as_str()));
         let names = names.into_iter().filter(|name| *name != ABOVE_FLUSH);
         let mut curves = Vec::new();
