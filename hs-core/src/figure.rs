@@ -71,7 +71,16 @@ pub struct Figure {
     /// The thesis's tables: time that went by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wall_s: Option<f64>,
-    /// Checkpoints in a second, or datagrams: see the experiment.
+    /// Of the runs' `wall_s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wall_spread_s: Option<Spread>,
+    /// Checkpoints in a second, or transfers of as many bytes over the bare link: see the experiment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_per_s: Option<f64>,
+    /// Of the runs' `rate_per_s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_spread_per_s: Option<Spread>,
+    /// By how much checkpoints lowered the writer's throughput, from 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_throughput: Option<f64>,
 }

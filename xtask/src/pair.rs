@@ -34,6 +34,8 @@ pub(crate) enum Happening {
 pub(crate) struct Ingredients<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) machine: &'a Machine,
+    /// Further options of the kernel, each `hs.name=value`.
+    pub(crate) options: &'a [String],
     /// What the application is told.
     pub(crate) words: &'a [String],
     /// The image of each node: the same, but in a test of differing builds.
@@ -298,7 +300,13 @@ fn recipe(ingredients: &Ingredients<'_>, index: usize, clock_s: u64) -> Recipe {
         image: ingredients.images[index].clone(),
         boot: Boot::Hotspare,
         cpu: ingredients.cpu,
-        command_line: plan.command_line(index, words, ingredients.seed, ingredients.log),
+        command_line: plan.command_line(
+            index,
+            ingredients.options,
+            words,
+            ingredients.seed,
+            ingredients.log,
+        ),
         memory_mib: ingredients.memory_mib,
         accelerator: ingredients.accelerator,
         cards: vec![

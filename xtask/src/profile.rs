@@ -164,17 +164,25 @@ impl Plan {
         })
     }
 
-    /// The kernel command line of node number `index`, whose application is told `words`.
-    pub(crate) fn command_line(&self, index: usize, words: &[String], seed: u64, log: &str) -> String {
+    /// The kernel command line of node number `index`: with further `options` of the kernel, and `words` for the application.
+    pub(crate) fn command_line(
+        &self,
+        index: usize,
+        options: &[String],
+        words: &[String],
+        seed: u64,
+        log: &str,
+    ) -> String {
         let (node, peer) = (&self.node[index], &self.node[1 - index]);
         let Timing {
             heartbeat_ms,
             deadline_ms,
             ncon,
         } = self.timing;
+        let options: String = options.iter().map(|option| format!("{option} ")).collect();
         format!(
             "hs.role={} hs.service={}/{} hs.machine={} hs.peer-machine={} hs.cluster={}/{} hs.peer-cluster={} \
-             hs.heartbeat-ms={heartbeat_ms} hs.deadline-ms={deadline_ms} hs.ncon={ncon} hs.seed={} hs.log={log} -- {}",
+             hs.heartbeat-ms={heartbeat_ms} hs.deadline-ms={deadline_ms} hs.ncon={ncon} {options}hs.seed={} hs.log={log} -- {}",
             node.role,
             self.service.address,
             self.service.prefix_len,
@@ -212,16 +220,16 @@ mod tests {
         let plan = Plan::load().unwrap();
         let words = &plan.app("kv").unwrap().words;
         assert_eq!(
-            plan.command_line(0, words, 7, "info"),
+            plan.command_line(0, &[], words, 7, "info"),
             "hs.role=master hs.service=10.77.0.10/24 hs.machine=10.77.0.11 hs.peer-machine=10.77.0.12 \
              hs.cluster=10.78.0.1/24 hs.peer-cluster=10.78.0.2 hs.heartbeat-ms=40 hs.deadline-ms=200 hs.ncon=4 \
              hs.seed=7 hs.log=info -- port=6379"
         );
-        let spare = plan.command_line(1, words, 7, "info");
+        let spare = plan.command_line(1, &["hs.cptfork=eager".into()], words, 7, "info");
         assert!(spare.starts_with("hs.role=spare "), "{spare}");
         assert!(
             spare.contains("hs.cluster=10.78.0.2/24 hs.peer-cluster=10.78.0.1 ")
-                && spare.contains("hs.seed=8 "),
+                && spare.contains("hs.ncon=4 hs.cptfork=eager hs.seed=8 "),
             "{spare}"
         );
     }

@@ -63,9 +63,26 @@ pub(crate) struct Options {
     /// Seeds the guests' random numbers, so that a run can be repeated.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// How cptfork freezes memory: lazy in constant time, eager as in the thesis, faults without dirty bits.
+    #[arg(long, value_name = "WAY", value_parser = ["lazy", "eager", "faults"])]
+    cptfork: Option<String>,
+    /// How checkpoints are taken: as the last ones speak for, or always by this way.
+    #[arg(long, value_name = "WAY", value_parser = ["auto", "copy", "incremental", "full"])]
+    checkpoint: Option<String>,
     /// Prints the guests' logs from this level on (error, warn, info, debug, trace); implies --headless.
     #[arg(long, value_name = "LEVEL", value_parser = ["error", "warn", "info", "debug", "trace"])]
     log: Option<String>,
+}
+
+impl Options {
+    /// What goes to the guests' kernels as it is.
+    fn for_the_kernel(&self) -> Vec<String> {
+        let named = [("hs.cptfork", &self.cptfork), ("hs.checkpoint", &self.checkpoint)];
+        named
+            .into_iter()
+            .filter_map(|(name, value)| Some(format!("{name}={}", value.as_deref()?)))
+            .collect()
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -89,6 +106,7 @@ pub(crate) struct Orders {
     accel: Choice,
     memory_mib: Option<u32>,
     seed: u64,
+    kernel_options: Vec<String>,
     log: Option<String>,
 }
 
@@ -109,6 +127,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
     let number = std::process::id();
     let findable = client::findable_socket(number)?;
     let interactive = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let kernel_options = options.for_the_kernel();
     let orders = Orders {
         number,
         app: options.app,
@@ -122,6 +141,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
         seed: options
             .seed
             .unwrap_or_else(|| RandomState::new().hash_one(number) & 0xffff_ffff),
+        kernel_options,
         log: options.log,
     };
     let mut files: Vec<BorrowedFd<'_>> = vec![listener.as_fd(), findable.as_fd()];
@@ -163,6 +183,7 @@ pub(crate) fn inside(orders: Orders, files: Vec<OwnedFd>, channel: OwnedFd) -> R
     let mut pair = Pair::start(&Ingredients {
         plan: &plan,
         machine: &machine,
+        options: &orders.kernel_options,
         words: &app.words,
         images: [orders.image.clone(), orders.image.clone()],
         accelerator,
@@ -417,12 +438,22 @@ mod tests {
             (Choice::Tcg, Some(128), Some(5))
         );
         assert_eq!(Line::try_parse_from(["x"]).unwrap().options.forward, 6379);
+        let words = "x --cptfork eager --checkpoint copy";
+        assert_eq!(
+            Line::try_parse_from(words.split(' '))
+                .unwrap()
+                .options
+                .for_the_kernel(),
+            ["hs.cptfork=eager", "hs.checkpoint=copy"]
+        );
         for refused in [
             "--forward 70000",
             "--kill-master-after -1",
             "--exit-after soon",
             "--mem 1",
             "--accel xen",
+            "--cptfork fork",
+            "--checkpoint lazy",
         ] {
             assert!(
                 Line::try_parse_from(format!("x {refused}").split(' ')).is_err(),

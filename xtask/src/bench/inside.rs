@@ -209,6 +209,7 @@ impl Ground {
         let ingredients = Ingredients {
             plan: &self.plan,
             machine: &self.machine,
+            options: &[],
             words: &phase.words,
             images: [self.orders.image.clone(), self.orders.image.clone()],
             accelerator: self.accelerator,

@@ -130,6 +130,7 @@ impl Ground {
         Pair::start(&Ingredients {
             plan: &self.plan,
             machine: &self.machine,
+            options: &[],
             words: &self.plan.app("kv")?.words,
             images,
             accelerator: self.accelerator,
