@@ -23,13 +23,13 @@ mod tests;
 
 /// Modified pages up to which they are copied within the pause: the thesis's limit for "application context".
 ///
-/// Its evidence is the benchmark experiment `policy` (`cargo xtask bench --only policy`; 4 MiB, TCG, writer that rewrites all
-/// of it before the child has sent anything):
+/// Its evidence is the benchmark experiment `policy` (`cargo xtask bench --only policy`; 4 MiB, TCG, a writer that rewrites
+/// all of it before the child has sent anything; medians of five runs, which lie within 3 % of each other):
 ///
 /// ```text
 /// modified pages         1      4      8     16     64
-/// stall of copy, us   12.2   27.4   22.2   31.0   82.9    all of it in the pause
-/// stall of lazy, us   25.9   33.3   25.7   37.2    102    of it in the pause: 4 to 6
+/// stall of copy, us   14.9   17.4   25.1   33.2   92.8    all but 1 of it in the pause
+/// stall of lazy, us   16.1   19.0   28.9   43.3    119    of it in the pause: 3 to 5
 /// ```
 ///
 /// A copy costs less in all, but at once. `lazy`'s longest interruption is the first write into a span, with up to eight
@@ -38,9 +38,9 @@ mod tests;
 pub const COPY_PAGES_MAX: usize = 8;
 
 /// Modified pages in percent of the installed ones from which all are sent: the thesis's limit for "full checkpoints
-/// instead of deltas". In the same experiment `full` stalls the writer as long as `lazy` from half of the pages on, within the
-/// noise; what differs is the child's work, and that is alike from 95 % on (1.50 against 1.41 ms). There a generation of its
-/// own, which needs no other checkpoint, costs nothing.
+/// instead of deltas". In the same experiment `full` stalls the writer as long as `lazy` from 60 % on, within the noise; what
+/// differs is the child's work, and that is alike from 95 % on (1.44 against 1.41 ms). There a generation of its own, which
+/// needs no other checkpoint, costs nothing.
 pub const FULL_SHARE_PERCENT: usize = 95;
 
 /// Counts that are remembered.
