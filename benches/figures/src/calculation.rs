@@ -50,8 +50,8 @@ pub fn add(rows: &mut Rows, asked: impl Fn(&str) -> bool, accel: Accel) {
 
 /// An incremental and a full checkpoint of `pages`.
 fn pair(rows: &mut Rows, experiment: &str, (x, x_unit): (u64, &str), pages: u64, percent: u64, accel: Accel) {
-    // As the guest rounds: to the nearest page.
-    let dirty = (pages * percent + 50) / 100;
+    // As the guest and the peers round: up.
+    let dirty = (pages * percent).div_ceil(100);
     for (series, pages) in [("calculated-incremental", dirty), ("calculated-full", pages)] {
         let bytes = pages * PAGE_LEN;
         let figure = Figure {

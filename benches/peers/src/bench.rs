@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 
 use anyhow::{Context, Result};
+use bench_plan::pattern;
 use hs_core::event::Event;
 use hs_core::figure::Figure;
 
@@ -13,7 +14,6 @@ use crate::channel::Channel;
 use crate::experiment::{EXPERIMENTS, Experiment, Plan, Point, Table};
 use crate::measure::{Run, Summary, summary};
 use crate::memory::Memory;
-use crate::pattern::dirty_pages;
 use crate::peer::{self, Contents, Series};
 use crate::rounds::{Effort, baseline_us, rounds};
 use crate::sys::map::{PAGE_LEN, Sharing};
@@ -99,6 +99,7 @@ impl Bench<'_> {
                 user_s: middle(|run| run.user_s),
                 system_s: middle(|run| run.system_s),
                 wall_s: middle(|run| run.wall_s),
+                wall_spread_s: Some(table::wall_spread_s(&turn.runs)),
                 faults: middle(|run| run.faults),
                 ..figure(experiment, table.x, turn.series, &summary(&runs), runs.len())
             };
@@ -119,7 +120,8 @@ impl Bench<'_> {
             if turns.is_empty() {
                 continue;
             }
-            let dirty = dirty_pages(point.len_bytes / PAGE_LEN, point.percent, point.contiguity);
+            let pages = point.len_bytes / PAGE_LEN;
+            let dirty = pattern::dirty_set(pages, point.percent as usize, point.contiguity);
             let copied_bytes = dirty.len() * PAGE_LEN * point.alive;
             let memory = self
                 .room_for(point.len_bytes + copied_bytes)

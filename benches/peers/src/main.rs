@@ -15,7 +15,6 @@ mod experiment;
 mod init;
 mod measure;
 mod memory;
-mod pattern;
 mod peer;
 mod rounds;
 #[expect(unsafe_code, reason = "the system's calls, behind safe functions")]

@@ -98,7 +98,11 @@ fn percentile(values: &[f64], percent: f64) -> f64 {
     sorted[rank.clamp(1, sorted.len()) - 1]
 }
 
-fn spread(values: &[f64]) -> Spread {
+/// Smallest and largest.
+///
+/// # Panics
+/// If there are no values.
+pub(crate) fn spread(values: &[f64]) -> Spread {
     let sorted = sorted(values);
     Spread {
         min: sorted[0],

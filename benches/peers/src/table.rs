@@ -3,9 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use bench_plan::pattern;
+use hs_core::figure::Spread;
 
 use crate::experiment::{FORKS, Table};
-use crate::measure::{Round, Run, median};
+use crate::measure::{Round, Run, median, spread};
 use crate::memory::Memory;
 use crate::peer::Series;
 use crate::rounds::{baseline_us, timed_us};
@@ -45,7 +47,7 @@ pub(crate) fn run(table: &Table, series: Series, forks: u32) -> Result<TableRun>
         _ => Sharing::Private,
     };
     let dirty = if table.writes {
-        (0..table.len_bytes / PAGE_LEN).step_by(10).collect()
+        pattern::dirty_set(table.len_bytes / PAGE_LEN, 10, 1)
     } else {
         Vec::new()
     };
@@ -97,7 +99,12 @@ fn fork_once(memory: &Memory, nth: u64) -> Result<Round> {
     })
 }
 
-/// The medians of `of` over `runs`.
+/// The median of `of` over `runs`.
 pub(crate) fn middle(runs: &[TableRun], of: impl Fn(&TableRun) -> f64) -> f64 {
     median(&runs.iter().map(of).collect::<Vec<_>>())
+}
+
+/// How far the runs' times that went by lie apart.
+pub(crate) fn wall_spread_s(runs: &[TableRun]) -> Spread {
+    spread(&runs.iter().map(|run| run.wall_s).collect::<Vec<_>>())
 }

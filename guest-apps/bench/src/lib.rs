@@ -1,4 +1,5 @@
-//! The plan of the benchmark program: what of it needs no guest, so that the host can test it.
+//! The plan of the benchmark program: what of it needs no guest, so that the host can test it and the peers on Linux
+//! (`benches/peers`) write to the same pages.
 //!
 //! [`words`] reads what the program is to do, [`experiment`] names the experiments, [`pattern`] says which pages are modified
 //! between two checkpoints, [`contents`] how long those are then, [`statistics`] makes figures of samples. The guest's `main.rs` and its modules do the measuring.

@@ -5,9 +5,17 @@
 //! ╰run ╯╰gap─╯                                  the gaps between them as equal as whole pages allow
 //! ```
 //!
-//! A pure function of three numbers, so that every series of an experiment modifies the same pages.
+//! A pure function of three numbers, so that every series of an experiment modifies the same pages: the peers on Linux call it too.
 
 use alloc::vec::Vec;
+
+/// The numbers of `percent` of `pages` pages, rounded up: as [`spread`] has them.
+///
+/// # Panics
+/// If `contiguity` is 0.
+pub fn dirty_set(pages: usize, percent: usize, contiguity: usize) -> Vec<usize> {
+    spread(pages, share(pages, percent), contiguity)
+}
 
 /// The numbers of `count` of `pages` pages, ascending, in runs of `contiguity` (the last may be shorter). All pages if there
 /// are not so many.
@@ -24,11 +32,9 @@ pub fn spread(pages: usize, count: usize, contiguity: usize) -> Vec<usize> {
         .collect()
 }
 
-/// How many pages `percent` of `pages` are, rounded; at least one if `percent` is not 0.
-pub fn share(pages: usize, percent: usize) -> usize {
-    ((pages * percent + 50) / 100)
-        .max(usize::from(percent > 0))
-        .min(pages)
+/// How many pages `percent` of `pages` are, rounded up: at least one if `percent` is not 0.
+pub const fn share(pages: usize, percent: usize) -> usize {
+    (pages * percent).div_ceil(100)
 }
 
 #[cfg(test)]
@@ -44,7 +50,8 @@ mod tests {
             contiguity in 1_usize..30,
         ) {
             let count = share(pages, percent);
-            let chosen = spread(pages, count, contiguity);
+            prop_assert!(count <= pages && count * 100 >= pages * percent && (count - 1) * 100 < pages * percent);
+            let chosen = dirty_set(pages, percent, contiguity);
             prop_assert_eq!(chosen.len(), count);
             prop_assert!(chosen.windows(2).all(|pair| pair[0] < pair[1]));
             prop_assert!(chosen.iter().all(|page| *page < pages));
@@ -58,8 +65,8 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_rounded_but_never_to_nothing() {
-        assert_eq!(share(1024, 10), 102);
+    fn shares_are_rounded_up() {
+        assert_eq!(share(1024, 10), 103);
         assert_eq!(share(256, 1), 3);
         assert_eq!(share(10, 1), 1);
         assert_eq!(share(10, 0), 0);
@@ -72,5 +79,6 @@ mod tests {
         assert_eq!(spread(10, 20, 4).len(), 10);
         assert_eq!(spread(100, 8, 4), [0, 1, 2, 3, 50, 51, 52, 53]);
         assert_eq!(spread(10, 0, 4), []);
+        assert_eq!(dirty_set(20, 10, 1), [0, 10]);
     }
 }

@@ -2,8 +2,9 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use bench_plan::pattern::dirty_set;
+
 use super::*;
-use crate::pattern::dirty_pages;
 use crate::sys::map::{HUGE_LEN, Sharing};
 
 /// One at a time: a signal has one handler, and soft-dirty bits are a whole process's.
@@ -77,11 +78,11 @@ fn each(series: Series, alive: usize) {
         for contents in [Contents::Everything, Contents::Modified] {
             if series == Series::ForkThp {
                 let len_bytes = 2 * HUGE_LEN + (256 << 10);
-                let memory =
-                    Memory::huge_pages(len_bytes, dirty_pages(len_bytes / PAGE_LEN, percent, contiguity));
+                let dirty = dirty_set(len_bytes / PAGE_LEN, percent, contiguity);
+                let memory = Memory::huge_pages(len_bytes, dirty);
                 hold(series, &memory.unwrap(), alive, contents);
             } else {
-                let dirty = dirty_pages(256, percent, contiguity);
+                let dirty = dirty_set(256, percent, contiguity);
                 let memory = Memory::small_pages(1 << 20, 4, Sharing::Private, dirty).unwrap();
                 // Twice on the same memory: a peer leaves nothing behind.
                 hold(series, &memory, alive, contents);

@@ -62,7 +62,7 @@ impl Pages {
 
     /// The numbers of `percent` of them, in runs of `contiguity`, evenly spread.
     pub(crate) fn dirty_set(&self, percent: usize, contiguity: usize) -> Vec<usize> {
-        pattern::spread(self.len(), pattern::share(self.len(), percent), contiguity)
+        pattern::dirty_set(self.len(), percent, contiguity)
     }
 
     /// Where the pages of `set` begin.
