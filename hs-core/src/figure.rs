@@ -37,10 +37,10 @@ pub struct Figure {
     pub x: f64,
     /// What `x` counts: `MiB`, `KiB`, `% dirty`, `map entries`, …
     pub x_unit: String,
-    /// Pause of each checkpoint.
+    /// Pause of each checkpoint. All 0: it was not measured, as of a transfer over the bare link.
     pub pause_us: Pause,
     /// Time that one checkpoint took from the writer: pause and faults, as the time that the same writes took longer than
-    /// without a checkpoint. The median of the runs.
+    /// without a checkpoint. The median of the runs. 0, with a spread of 0: it was not measured, as beside a rate.
     pub stall_us: f64,
     /// Of the runs' `stall_us`.
     pub stall_spread_us: Spread,
@@ -56,7 +56,8 @@ pub struct Figure {
     /// Faults that one checkpoint cost (for the thesis's tables: that the whole run cost).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub faults: Option<f64>,
-    /// From the child's start to its end.
+    /// From the child's start to its end: where nothing holds it back, from the return of the call that made it; else from when
+    /// it may go on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub child_us: Option<f64>,
     /// Share of the processor that was busy, from 0 to 1.

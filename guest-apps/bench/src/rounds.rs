@@ -29,6 +29,7 @@
 //! writes is no measurement.
 
 use alloc::string::ToString;
+use core::fmt;
 
 use bench_plan::statistics::{self, Samples};
 use hs_core::figure::Figure;
@@ -82,6 +83,8 @@ pub(crate) struct Measured {
     pub(crate) flush_stall: Samples,
     /// How much longer than the reload beside it `cptfork` took.
     pub(crate) above_flush: Samples,
+    /// Share of a writer's throughput that a checkpoint takes at each write of the dirty set, from 0 to 1.
+    pub(crate) lost: Samples,
 }
 
 /// Nanoseconds as microseconds.
@@ -92,6 +95,17 @@ pub(crate) fn us(nanoseconds: u64) -> f64 {
 /// What the kernel counted since `before`.
 pub(crate) fn since(before: Counters) -> Counters {
     cpt::counters().since(before)
+}
+
+/// Whether every checkpoint since `before` was kept.
+///
+/// # Errors
+/// The kernel cancelled some.
+pub(crate) fn check_cancelled(before: Counters) -> Result<(), Failure> {
+    match since(before).cancelled {
+        0 => Ok(()),
+        count => Err(Failure::Cancelled(count)),
+    }
 }
 
 /// What takes checkpoints of something that it writes to. All times are nanoseconds.
@@ -147,10 +161,8 @@ pub(crate) fn measure(repeats: Repeats, subject: &mut dyn Subject) -> Result<Mea
             rounds.round(&mut measured)?;
         }
     }
-    match since(before).cancelled {
-        0 => Ok(measured),
-        count => Err(Failure::Cancelled(count)),
-    }
+    check_cancelled(before)?;
+    Ok(measured)
 }
 
 struct Rounds<'a> {
@@ -206,6 +218,10 @@ impl Rounds<'_> {
         into.flush_stall
             .add(us(flush_ns) + us(refilled_ns) - us(plain_ns));
         into.above_flush.add(us(pause_ns) - us(flush_ns));
+        into.lost.add(statistics::lost_throughput(
+            us(plain_ns),
+            us(pause_ns) + us(rewrite_ns),
+        ));
         Ok(())
     }
 }
@@ -220,6 +236,7 @@ impl Measured {
             &mut self.flush,
             &mut self.flush_stall,
             &mut self.above_flush,
+            &mut self.lost,
         ] {
             samples.begin_run();
         }
@@ -251,6 +268,13 @@ pub(crate) struct Point {
     pub(crate) experiment: &'static str,
     pub(crate) x: f64,
     pub(crate) unit: &'static str,
+}
+
+impl fmt::Display for Point {
+    /// As in a refusal: `size-1pct at 4 MiB`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {} {}", self.experiment, self.x, self.unit)
+    }
 }
 
 impl Point {

@@ -51,6 +51,14 @@ pub fn pause(values: &[f64]) -> Pause {
     }
 }
 
+/// By how much a writer's throughput is lower if its work takes `with_us` instead of `without_us`, from 0 to 1.
+pub fn lost_throughput(without_us: f64, with_us: f64) -> f64 {
+    if with_us <= without_us {
+        return 0.0;
+    }
+    1.0 - without_us / with_us
+}
+
 fn sorted(values: &[f64]) -> Vec<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
@@ -103,11 +111,6 @@ impl Samples {
     pub fn runs(&self) -> u32 {
         self.runs.len() as u32
     }
-
-    /// The samples of each run.
-    pub fn by_run(&self) -> &[Vec<f64>] {
-        &self.runs
-    }
 }
 
 #[cfg(test)]
@@ -133,6 +136,16 @@ mod tests {
                 max: 100.0
             }
         );
+    }
+
+    #[test]
+    fn throughput_is_lost_to_what_takes_longer() {
+        assert_eq!(lost_throughput(30.0, 40.0), 0.25);
+        assert_eq!(lost_throughput(0.0, 40.0), 1.0);
+        assert_eq!(lost_throughput(40.0, 40.0), 0.0);
+        // What is no longer is noise.
+        assert_eq!(lost_throughput(40.0, 30.0), 0.0);
+        assert_eq!(lost_throughput(0.0, 0.0), 0.0);
     }
 
     #[test]

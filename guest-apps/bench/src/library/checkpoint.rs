@@ -52,6 +52,7 @@ fn at(context: Context, mib: usize, count: usize) -> Result<(), Failure> {
     let (measured, header_bytes) = checkpoints(context, &pages, &dirty)?;
     context.tell(Figure {
         header_bytes: Some(header_bytes),
+        lost_throughput: Some(measured.lost.median()),
         ..measured.figure(&point, "checkpoint-lazy", bytes)
     });
     context.tell(measured.flush_figure(&point));
@@ -63,7 +64,10 @@ fn at(context: Context, mib: usize, count: usize) -> Result<(), Failure> {
         child: None,
     };
     let measured = measure(Repeats::of(context, dirty.len()), &mut forks)?;
-    context.tell(measured.figure(&point, "cptfork-lazy", bytes));
+    context.tell(Figure {
+        lost_throughput: Some(measured.lost.median()),
+        ..measured.figure(&point, "cptfork-lazy", bytes)
+    });
     Ok(())
 }
 

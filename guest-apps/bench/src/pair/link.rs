@@ -183,11 +183,11 @@ impl End {
         let len = self.frame.len() - HEADERS_LEN;
         for mib in REPLICATION_MIB {
             let count = (mib << 20).div_ceil(len) as u64;
-            let mut time = Samples::default();
+            let mut rates = Vec::new();
             for _ in 0..context.runs() {
                 let begun = stopwatch_ns();
                 self.transfer(&mut flow, count, len)?;
-                time.add(us(stopwatch_ns() - begun));
+                rates.push(1e6 / us(stopwatch_ns() - begun));
             }
             let point = Point {
                 experiment: "replication",
@@ -197,7 +197,8 @@ impl End {
             context.tell(Figure {
                 bytes: count * len as u64,
                 header_bytes: Some(count * HEADERS_LEN as u64),
-                rate_per_s: Some(1e6 / statistics::median(&time.all())),
+                rate_per_s: Some(statistics::median(&rates)),
+                rate_spread_per_s: Some(statistics::spread(&rates)),
                 runs: context.runs() as u32,
                 ..point.figure("raw-link", &Samples::default(), &Samples::default())
             });
@@ -242,26 +243,31 @@ impl End {
         Ok(())
     }
 
-    /// Waits for word from the spare until `deadline`; whether there was any.
+    /// Waits for word from the spare until `deadline`; whether more has arrived there.
     fn await_ack(&mut self, flow: &mut Flow, deadline: Instant) -> bool {
         let seen = ARRIVED.seen();
         self.await_ack_since(flow, seen, deadline)
     }
 
     fn await_ack_since(&mut self, flow: &mut Flow, seen: u32, deadline: Instant) -> bool {
+        let before = flow.acked;
+        if !self.hear_acks(flow) {
+            ARRIVED.wait(seen, Some(deadline));
+            self.hear_acks(flow);
+        }
+        flow.acked > before
+    }
+
+    /// Takes in what the spare has said; whether it said anything.
+    fn hear_acks(&mut self, flow: &mut Flow) -> bool {
         let mut heard = false;
-        let mut listen = |end: &mut End| {
-            end.receive(&mut |letter| {
-                if let Some(Letter::Ack(count)) = letter {
-                    flow.answered = true;
-                    heard |= count > flow.acked;
-                    flow.acked = flow.acked.max(count);
-                }
-            });
-        };
-        listen(self);
-        ARRIVED.wait(seen, Some(deadline));
-        listen(self);
+        self.receive(&mut |letter| {
+            if let Some(Letter::Ack(count)) = letter {
+                heard = true;
+                flow.answered = true;
+                flow.acked = flow.acked.max(count);
+            }
+        });
         heard
     }
 }

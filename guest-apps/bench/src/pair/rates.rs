@@ -127,6 +127,7 @@ impl Link<'_> {
             header_bytes: Some(sent_bytes.saturating_sub(contents)),
             child_us: Some(child.median()),
             rate_per_s: Some(statistics::median(&rate.all())),
+            rate_spread_per_s: Some(statistics::spread(&rate.all())),
             ..point.figure(series, &pause, &Samples::default())
         });
         Ok(())

@@ -14,7 +14,7 @@ use kernel::time::stopwatch_ns;
 use super::child::{Nursery, Take, When};
 use super::memory::{DirtySet, Memory, check_room};
 use crate::failure::Failure;
-use crate::rounds::{Point, Repeats, since, us};
+use crate::rounds::{Point, Repeats, check_cancelled, since, us};
 use crate::{Context, MIB_PAGES};
 
 const MIB: usize = 64;
@@ -45,18 +45,20 @@ pub(super) fn run(context: Context) -> Result<(), Failure> {
     let nursery = Nursery::new();
     nursery.settle()?;
     let repeats = Repeats::of(context, dirty_pages);
+    let before = cpt::counters();
 
     let mut sent = Free::default();
     for _ in 0..repeats.runs {
         sent.begin_run();
         for _ in 0..repeats.rounds {
-            let base_ns = after_flush(&mut memory, &dirty);
+            let plain_ns = plain(&mut memory, &dirty);
             memory.write(&dirty, 1);
             let expected = nursery.expect(Take::Dirty, When::AtOnce);
             let (child, pause_ns) = expected.fork(View::Incremental, Other::Share)?;
             child.wait_taken()?;
-            sent.watch(&mut memory, &dirty, pause_ns, base_ns);
+            sent.watch(&mut memory, &dirty, pause_ns, plain_ns);
             child.end()?;
+            nursery.check_listed(memory.addresses(&dirty))?;
         }
     }
     sent.tell(
@@ -72,26 +74,28 @@ pub(super) fn run(context: Context) -> Result<(), Failure> {
         for _ in 0..repeats.rounds {
             // What the last round wrote is sent first, so that the clean pages are clean.
             nursery.settle()?;
-            let base_ns = after_flush(&mut memory, &clean);
+            let plain_ns = plain(&mut memory, &clean);
             nursery.settle()?;
             memory.write(&dirty, 1);
             let expected = nursery.expect(Take::Dirty, When::Released);
             let (child, pause_ns) = expected.fork(View::Incremental, Other::Share)?;
+            child.settle()?;
             // Every span is touched, and so settled, by writes that do cost.
             memory.write(&dirty, 2);
-            untouched.watch(&mut memory, &clean, pause_ns, base_ns);
+            untouched.watch(&mut memory, &clean, pause_ns, plain_ns);
             child.end()?;
+            nursery.check_listed(memory.addresses(&dirty))?;
         }
     }
     let names = ["clean-writes", "clean-writes-stale", "clean-writes-copies"];
     untouched.tell(context, &point, dirty.bytes(), names);
-    Ok(())
+    check_cancelled(before)
 }
 
-/// How long the writes take with the translations just dropped, and with no snapshot alive; in nanoseconds.
-fn after_flush(memory: &mut Memory, set: &DirtySet) -> u64 {
+/// How long the writes take with the translations in place and no snapshot alive, as in [`rounds`](crate::rounds); in
+/// nanoseconds.
+fn plain(memory: &mut Memory, set: &DirtySet) -> u64 {
     memory.write(set, 1);
-    cpt::flush_all();
     let begun = stopwatch_ns();
     memory.write(set, 2);
     stopwatch_ns() - begun
@@ -111,7 +115,7 @@ impl Free {
     }
 
     /// Writes to every page of `set`, and takes down what that cost.
-    fn watch(&mut self, memory: &mut Memory, set: &DirtySet, pause_ns: u64, base_ns: u64) {
+    fn watch(&mut self, memory: &mut Memory, set: &DirtySet, pause_ns: u64, plain_ns: u64) {
         let before = cpt::counters();
         let begun = stopwatch_ns();
         memory.write(set, 3);
@@ -124,7 +128,7 @@ impl Free {
             ..
         } = since(before);
         self.pause.add(us(pause_ns));
-        self.stall.add(us(pause_ns) + us(rewrite_ns) - us(base_ns));
+        self.stall.add(us(pause_ns) + us(rewrite_ns) - us(plain_ns));
         self.faults.add((span_faults + write_faults) as f64);
         self.stale.add(stale_faults as f64);
         self.copies.add(copies as f64);
