@@ -33,20 +33,28 @@ pub(crate) fn run(context: Context, chosen: &[Experiment]) {
             Experiment::Table31 => tables::forks(context),
             Experiment::Table32 => tables::writes(context),
             Experiment::Table33 => tables::entries(context),
-            Experiment::Fig61 => sizes::small(context),
-            Experiment::Fig62 => sizes::shares(context),
+            Experiment::Fig61 => {
+                sizes::small(context);
+                Ok(())
+            }
+            Experiment::Fig62 => {
+                sizes::shares(context);
+                Ok(())
+            }
             Experiment::Size1 | Experiment::Size10 | Experiment::Size50 => {
                 // All of them with the first.
                 if of_size.first() == Some(experiment) {
-                    sizes::large(context, &of_size)
-                } else {
-                    Ok(())
+                    sizes::large(context, &of_size);
                 }
+                Ok(())
             }
             Experiment::Snapshots => snapshots::run(context),
             Experiment::Released => released::run(context),
             Experiment::Policy => policy::run(context),
-            Experiment::Checkpoint => checkpoint::run(context),
+            Experiment::Checkpoint => {
+                checkpoint::run(context);
+                Ok(())
+            }
             Experiment::Metadata => metadata::run(context),
             Experiment::Fig63 | Experiment::Fig64 | Experiment::Replication => Ok(()),
         };

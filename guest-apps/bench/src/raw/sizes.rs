@@ -2,6 +2,7 @@
 //! ours up to 1 GiB.
 
 use alloc::format;
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use bench_plan::experiment::Experiment;
@@ -28,7 +29,7 @@ const FIG62_MIB: usize = 4;
 const LARGE_MIB: [usize; 6] = [1, 4, 16, 64, 256, 1024];
 
 /// Figure 6-1.
-pub(super) fn small(context: Context) -> Result<(), Failure> {
+pub(super) fn small(context: Context) {
     for kib in FIG61_KIB {
         let pages = kib * 1024 / PAGE_LEN;
         let point = Point {
@@ -36,13 +37,12 @@ pub(super) fn small(context: Context) -> Result<(), Failure> {
             x: kib as f64,
             unit: "KiB",
         };
-        all_ways(context, &point, pages, pattern::share(pages, 10), CONTIGUITY)?;
+        all_ways(context, &point, pages, pattern::share(pages, 10), CONTIGUITY);
     }
-    Ok(())
 }
 
 /// Figure 6-2.
-pub(super) fn shares(context: Context) -> Result<(), Failure> {
+pub(super) fn shares(context: Context) {
     for percent in FIG62_PERCENT {
         let pages = FIG62_MIB * MIB_PAGES;
         let point = Point {
@@ -55,35 +55,54 @@ pub(super) fn shares(context: Context) -> Result<(), Failure> {
         } else {
             CONTIGUITY
         };
-        all_ways(context, &point, pages, pattern::share(pages, percent), contiguity)?;
+        all_ways(context, &point, pages, pattern::share(pages, percent), contiguity);
     }
-    Ok(())
 }
 
-/// Each way of freezing, a full checkpoint, a copy within the pause, and the synchronous pipe.
-fn all_ways(
+/// Each way of freezing, a full checkpoint, a copy within the pause, and the synchronous pipe. One that fails is refused, and the
+/// others go on.
+fn all_ways(context: Context, point: &Point, pages: usize, dirty_pages: usize, contiguity: usize) {
+    if let Err(failure) = check_room(3 * pages) {
+        refuse(context.guest, &point.to_string(), &failure);
+        return;
+    }
+    for mode in Mode::ALL {
+        let result = frozen(context, point, mode, pages, dirty_pages, contiguity);
+        refuse_failed(context, point, mode.name(), result);
+    }
+    let result = pipe::measure(context, point, pages, dirty_pages, contiguity);
+    refuse_failed(context, point, "pipe", result);
+}
+
+/// Frozen in the way of `mode`; what is no question of it, with the first.
+fn frozen(
     context: Context,
     point: &Point,
+    mode: Mode,
     pages: usize,
     dirty_pages: usize,
     contiguity: usize,
 ) -> Result<(), Failure> {
-    check_room(3 * pages)?;
     let repeats = Repeats::of(context, dirty_pages);
-    for mode in Mode::ALL {
-        let mut memory = Memory::install(mode, pages, REGIONS)?;
-        let dirty = memory.dirty_set(dirty_pages, contiguity);
-        let measured = measure(repeats, &mut memory, &dirty, View::Incremental, 0)?;
-        context.tell(measured.figure(point, mode.name(), dirty.bytes()));
-        if mode == Mode::Lazy {
-            context.tell(measured.flush_figure(point));
-            let full = measure(repeats, &mut memory, &dirty, View::Whole, 0)?;
-            context.tell(full.figure(point, "full", (pages * PAGE_LEN) as u64));
-            let copy = measure(repeats, &mut memory, &dirty, View::Copied, 0)?;
-            context.tell(copy.figure(point, "copy", dirty.bytes()));
-        }
+    let mut memory = Memory::install(mode, pages, REGIONS)?;
+    let dirty = memory.dirty_set(dirty_pages, contiguity);
+    let measured = measure(repeats, &mut memory, &dirty, View::Incremental, 0)?;
+    context.tell(measured.figure(point, mode.name(), dirty.bytes()));
+    if mode == Mode::Lazy {
+        context.tell(measured.flush_figure(point));
+        let full = measure(repeats, &mut memory, &dirty, View::Whole, 0)?;
+        context.tell(full.figure(point, "full", (pages * PAGE_LEN) as u64));
+        let copy = measure(repeats, &mut memory, &dirty, View::Copied, 0)?;
+        context.tell(copy.figure(point, "copy", dirty.bytes()));
     }
-    pipe::measure(context, point, pages, dirty_pages, contiguity)
+    Ok(())
+}
+
+/// Says that a point is not measured in the way of `series`, if it failed.
+fn refuse_failed(context: Context, point: &Point, series: &str, result: Result<(), Failure>) {
+    if let Err(failure) = result {
+        refuse(context.guest, &format!("{point} ({series})"), &failure);
+    }
 }
 
 /// What a quick run leaves out: half of 1 GiB but for `lazy`, and what `faults` takes beyond `eager`, which it resembles.
@@ -97,18 +116,24 @@ fn takes_long(mode: Mode, dirty_pages: usize) -> bool {
 }
 
 /// From 1 MiB to 1 GiB, for each of `experiments` with its share of it modified. Together, because to map so much takes longer
-/// than to measure it.
-pub(super) fn large(context: Context, experiments: &[Experiment]) -> Result<(), Failure> {
+/// than to measure it. A point that fails is refused, and the next one goes on.
+pub(super) fn large(context: Context, experiments: &[Experiment]) {
     for mib in LARGE_MIB {
         let pages = mib * MIB_PAGES;
-        let (fitting, refused): (Vec<_>, Vec<_>) = experiments
-            .iter()
-            .filter_map(|experiment| Some((*experiment, pattern::share(pages, experiment.dirty_percent()?))))
-            .map(|(experiment, dirty_pages)| (experiment, dirty_pages, check_room(pages + 2 * dirty_pages)))
-            .partition(|(.., room)| room.is_ok());
-        for (experiment, _, room) in refused {
-            if let Err(failure) = room {
-                refuse(context.guest, &format!("{experiment} at {mib} MiB"), &failure);
+        let mut fitting: Vec<(Point, usize)> = Vec::new();
+        for experiment in experiments {
+            let Some(percent) = experiment.dirty_percent() else {
+                continue;
+            };
+            let dirty_pages = pattern::share(pages, percent);
+            let point = Point {
+                experiment: experiment.name(),
+                x: mib as f64,
+                unit: "MiB",
+            };
+            match check_room(pages + 2 * dirty_pages) {
+                Ok(()) => fitting.push((point, dirty_pages)),
+                Err(failure) => refuse(context.guest, &point.to_string(), &failure),
             }
         }
         if fitting.is_empty() {
@@ -116,26 +141,35 @@ pub(super) fn large(context: Context, experiments: &[Experiment]) -> Result<(), 
         }
         for mode in Mode::ALL {
             log::info!("{mode} over {mib} MiB");
-            let mut memory = Memory::install(mode, pages, REGIONS)?;
-            for (experiment, dirty_pages, _) in &fitting {
+            let mut memory = Memory::install(mode, pages, REGIONS);
+            for (point, dirty_pages) in &fitting {
                 if context.quick && takes_long(mode, *dirty_pages) {
                     continue;
                 }
-                let point = Point {
-                    experiment: experiment.name(),
-                    x: mib as f64,
-                    unit: "MiB",
+                let result = match &mut memory {
+                    Ok(memory) => large_at(context, point, mode, memory, *dirty_pages),
+                    Err(failure) => Err(*failure),
                 };
-                let dirty = memory.dirty_set(*dirty_pages, CONTIGUITY);
-                let repeats = Repeats::of(context, *dirty_pages);
-                let measured = measure(repeats, &mut memory, &dirty, View::Incremental, 0)?;
-                context.tell(measured.figure(&point, mode.name(), dirty.bytes()));
-                if mode == Mode::Lazy {
-                    context.tell(measured.flush_figure(&point));
-                    context.tell(measured.above_flush_figure(&point));
-                }
+                refuse_failed(context, point, mode.name(), result);
             }
         }
+    }
+}
+
+fn large_at(
+    context: Context,
+    point: &Point,
+    mode: Mode,
+    memory: &mut Memory,
+    dirty_pages: usize,
+) -> Result<(), Failure> {
+    let dirty = memory.dirty_set(dirty_pages, CONTIGUITY);
+    let repeats = Repeats::of(context, dirty_pages);
+    let measured = measure(repeats, memory, &dirty, View::Incremental, 0)?;
+    context.tell(measured.figure(point, mode.name(), dirty.bytes()));
+    if mode == Mode::Lazy {
+        context.tell(measured.flush_figure(point));
+        context.tell(measured.above_flush_figure(point));
     }
     Ok(())
 }

@@ -54,6 +54,17 @@ struct Fork<'a> {
     children: Vec<Child>,
 }
 
+impl Drop for Fork<'_> {
+    /// After a failure some may be alive, and with them the memory could not be unmapped.
+    fn drop(&mut self) {
+        for child in self.children.drain(..) {
+            if let Err(failure) = child.end() {
+                log::error!("{failure}");
+            }
+        }
+    }
+}
+
 impl Fork<'_> {
     fn expected(&self) -> Expected {
         self.nursery.expect(self.take.clone(), When::Released)
