@@ -71,6 +71,22 @@ pub(crate) enum Failure {
     Lost(u64),
 }
 
+impl Failure {
+    /// Whether it is a fault of the checkpoints themselves, and not one of where they are measured: one was cancelled or lost, or
+    /// held something else than it should.
+    pub(crate) const fn is_fault(&self) -> bool {
+        matches!(
+            self,
+            Failure::Cancelled(_)
+                | Failure::Lost(_)
+                | Failure::Checkpoint(CheckpointError::Lost(..))
+                | Failure::OtherPages { .. }
+                | Failure::OtherBytes { .. }
+                | Failure::ChildStuck
+        )
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -12,8 +12,7 @@ use core::time::Duration;
 
 use bench_plan::experiment::Experiment;
 use bench_plan::words::Orders;
-use hs_core::event::Event;
-use hs_core::platform::{Exit, Machine};
+use hs_core::platform::Exit;
 use hs_core::registry::thread as workers;
 use hs_core::role::Term;
 use hs_net::node::{Node, Start, node};
@@ -22,7 +21,7 @@ use kernel::Guest;
 use crate::failure::Failure;
 use crate::library::taker::Taker;
 use crate::library::{APPLICATION, run};
-use crate::{Context, finish_run, orders, refuse, refuse_words};
+use crate::{Context, finish, finish_experiments, finish_run, orders, refuse, refuse_words};
 
 /// Longest that the master waits for its spare.
 const SPARE_LIMIT: Duration = Duration::from_secs(60);
@@ -68,18 +67,19 @@ fn start(_: &'static Node) -> Result<(), String> {
 fn work(_: usize) {
     let (guest, node) = (kernel::guest(), node());
     if node.term() > Term::FIRST {
-        finish(guest, "the master is gone, and with it what was to be measured");
+        let why = "the master is gone, and with it what was to be measured";
+        finish(guest, why, Exit::Success);
     }
     let orders = orders(guest);
     let taker = Taker::Node(node);
     if let Err(failure) = await_spare(node, &taker) {
         refuse(guest, "pair", &failure);
-        finish(guest, "nothing was measured");
+        finish(guest, "nothing was measured", Exit::Refused);
     }
     match orders {
         Orders::Experiments { chosen, quick, .. } => {
             rates::run(Context { guest, quick }, &taker, &chosen);
-            finish(guest, &format!("{} experiments are done", chosen.len()));
+            finish_experiments(guest, chosen.len())
         }
         Orders::Run { knobs, .. } => {
             let context = Context { guest, quick: false };
@@ -87,11 +87,6 @@ fn work(_: usize) {
             finish_run(guest, &knobs, result)
         }
     }
-}
-
-fn finish(guest: &Guest, why: &str) -> ! {
-    guest.emit(&Event::Exit { why: why.into() });
-    guest.exit(Exit::Success)
 }
 
 /// Waits until the spare has a first checkpoint.
