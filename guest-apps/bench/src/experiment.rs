@@ -35,6 +35,8 @@ pub enum Experiment {
     Checkpoint,
     /// What registered descriptors and threads add to a checkpoint.
     Metadata,
+    /// The thesis's test program at several intervals, with its checkpoints going nowhere and into a pipe.
+    Program,
     /// Throughput of checkpoints beside that of the bare link.
     Replication,
 }
@@ -42,7 +44,7 @@ pub enum Experiment {
 impl Experiment {
     /// All of them, in the order in which they run: as their memory grows, because what a walk over the window takes grows with
     /// all that was ever mapped in it.
-    pub const ALL: [Experiment; 16] = [
+    pub const ALL: [Experiment; 17] = [
         Experiment::Fig61,
         Experiment::Fig62,
         Experiment::Policy,
@@ -56,6 +58,7 @@ impl Experiment {
         Experiment::Table33,
         Experiment::Checkpoint,
         Experiment::Metadata,
+        Experiment::Program,
         Experiment::Fig63,
         Experiment::Fig64,
         Experiment::Replication,
@@ -79,6 +82,7 @@ impl Experiment {
             Experiment::Policy => "policy",
             Experiment::Checkpoint => "checkpoint",
             Experiment::Metadata => "metadata",
+            Experiment::Program => "program",
             Experiment::Replication => "replication",
         }
     }

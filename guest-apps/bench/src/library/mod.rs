@@ -5,6 +5,7 @@
 pub(crate) mod checkpoint;
 pub(crate) mod metadata;
 pub(crate) mod pages;
+pub(crate) mod program;
 mod registered;
 pub(crate) mod run;
 mod sink;

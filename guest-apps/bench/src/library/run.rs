@@ -2,7 +2,7 @@
 //!
 //! First its own loop, which gives pauses, faults, bytes and the processor's share; then measured rounds, which give the stall
 //! and the child's time. How much of its throughput the writer lost is the time that it was at work in the loop against the
-//! same loop without checkpoints, and goes to the log.
+//! same loop without checkpoints.
 //!
 //! `bytes` is contents of the measured pages, the mean of full and incremental checkpoints as they were taken. `header_bytes` is
 //! all else: per checkpoint some 110, 16 for each region and one for the library, 96 for each descriptor, 16 for each thread
@@ -10,6 +10,7 @@
 //! also what the service stack modified.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use bench_plan::pattern::share;
@@ -41,21 +42,71 @@ const ROUNDS_MAX: usize = 20;
 /// # Errors
 /// See [`Failure`].
 pub(crate) fn alone(context: Context, knobs: &Knobs) -> Result<(), Failure> {
-    start(context, knobs.freeze.map(mode_of))?;
-    let sink: &'static dyn CheckpointPipe = match knobs.sink {
+    let pipe: &'static dyn CheckpointPipe = match knobs.sink {
         Sink::Pipe => Box::leak(Box::new(Local::start(context)?)),
         Sink::Null | Sink::Link => &Nowhere,
     };
-    let taker = Taker::alone(context, sink, knobs.way);
-    run(context, knobs, &taker)?;
-    clear(context)
+    let figure = into(context, pipe, knobs, 1, &point(knobs), series(knobs))?;
+    context.tell(figure);
+    Ok(())
 }
 
 /// With a `taker` of whatever kind, on a library that was started.
 ///
 /// # Errors
 /// See [`Failure`].
-pub(crate) fn run(context: Context, knobs: &Knobs, taker: &Taker) -> Result<(), Failure> {
+pub(crate) fn with(context: Context, knobs: &Knobs, taker: &Taker) -> Result<(), Failure> {
+    let figure = run(knobs, taker, 1, &point(knobs), series(knobs))?;
+    context.tell(figure);
+    Ok(())
+}
+
+/// `runs` of the program in a guest alone, whose checkpoints go into `pipe`: the figure of `series` at `point`.
+///
+/// # Errors
+/// See [`Failure`].
+pub(super) fn into(
+    context: Context,
+    pipe: &'static dyn CheckpointPipe,
+    knobs: &Knobs,
+    runs: usize,
+    point: &Point,
+    series: &str,
+) -> Result<Figure, Failure> {
+    start(context, knobs.freeze.map(mode_of))?;
+    let result = run(
+        knobs,
+        &Taker::alone(context, pipe, knobs.way),
+        runs,
+        point,
+        series,
+    );
+    clear(context)?;
+    result
+}
+
+/// Where a run by itself stands.
+fn point(knobs: &Knobs) -> Point {
+    Point {
+        experiment: "run",
+        x: knobs.memory_kib as f64,
+        unit: "KiB",
+    }
+}
+
+/// And as what.
+fn series(knobs: &Knobs) -> &'static str {
+    match knobs.sink {
+        Sink::Pipe | Sink::Link => knobs.sink.name(),
+        Sink::Null => match knobs.way {
+            Choice::Copy => "copy",
+            Choice::Full => "full",
+            Choice::Auto | Choice::Incremental => knobs.freeze.map_or(cpt::mode(), mode_of).name(),
+        },
+    }
+}
+
+fn run(knobs: &Knobs, taker: &Taker, runs: usize, point: &Point, series: &str) -> Result<Figure, Failure> {
     check_room(knobs.pages() + 2 * share(knobs.pages(), knobs.dirty_percent))?;
     let mut pages = Pages::new();
     pages.grow(knobs.pages(), knobs.regions)?;
@@ -74,58 +125,77 @@ pub(crate) fn run(context: Context, knobs: &Knobs, taker: &Taker) -> Result<(), 
         pages: &pages,
         dirty: &dirty,
     };
-    let plain_us = work.turns(0, &mut || Ok(()))?;
-    let mut pause = Samples::default();
-    let (before, status) = (cpt::counters(), taker.status());
-    let (begun, idle_us) = (stopwatch_ns(), thread::idle_us());
-    let taken_us = work.turns(knobs.interval_ms, &mut || {
-        pause.add(us(taker.checkpoint(flags)?));
-        Ok(())
-    })?;
-    taker.settle(status)?;
-    let wall_us = us(stopwatch_ns() - begun);
-    let busy_us = wall_us - (thread::idle_us() - idle_us) as f64;
-    let (counted, after) = (since(before), taker.status());
+    let mut looped = Looped::default();
+    let status = taker.status();
+    for _ in 0..runs {
+        looped.run(&work, knobs.interval_ms, taker, flags)?;
+    }
+    let after = taker.status();
     let taken = (after.taken - status.taken).max(1);
     let full = after.full - status.full;
+    let lost = statistics::median(&looped.lost);
     log::info!(
         "the writer lost {:.1} % of its throughput; {full} of {taken} checkpoints were full, {} copied",
-        (taken_us - plain_us) / taken_us * 100.0,
+        lost * 100.0,
         after.copied - status.copied,
     );
 
     let contents_pages = full * pages.len() as u64 + (taken - full) * dirty.len() as u64;
     let contents_bytes = contents_pages * PAGE_LEN as u64 / taken;
+    let sent_bytes = (after.bytes - status.bytes) / taken;
     let rounds = knobs.checkpoints.min(ROUNDS_MAX);
     let mut checkpoints = Checkpoints::new(taker, &pages, &dirty, flags)?;
-    let measured = measure(Repeats { runs: 1, rounds }, &mut checkpoints)?;
-    let point = Point {
-        experiment: "run",
-        x: knobs.memory_kib as f64,
-        unit: "KiB",
-    };
-    let sent_bytes = (after.bytes - status.bytes) / taken;
-    let series = match knobs.sink {
-        Sink::Pipe | Sink::Link => knobs.sink.name(),
-        Sink::Null => match knobs.way {
-            Choice::Copy => "copy",
-            Choice::Full => "full",
-            Choice::Auto | Choice::Incremental => cpt::mode().name(),
-        },
-    };
-    let measured = measured.figure(&point, series, contents_bytes);
-    context.tell(Figure {
-        pause_us: statistics::pause(&pause.all()),
-        pause_spread_us: pause.spread(),
-        faults: Some(counted.parent_faults as f64 / taken as f64),
+    let measured = measure(Repeats { runs, rounds }, &mut checkpoints)?;
+    let measured = measured.figure(point, series, contents_bytes);
+    Ok(Figure {
+        pause_us: statistics::pause(&looped.pause.all()),
+        pause_spread_us: looped.pause.spread(),
+        faults: Some(looped.faults as f64 / taken as f64),
         header_bytes: Some(sent_bytes.saturating_sub(contents_bytes)),
-        cpu_share: Some(busy_us / wall_us),
-        rate_per_s: Some(taken as f64 / wall_us * 1e6),
+        cpu_share: Some(statistics::median(&looped.cpu_share)),
+        rate_per_s: Some(statistics::median(&looped.rate_per_s)),
+        rate_spread_per_s: Some(statistics::spread(&looped.rate_per_s)),
+        lost_throughput: Some(lost),
         // Whoever waits for the checkpoint has the child's time in the pause.
         child_us: measured.child_us.filter(|_| knobs.sink != Sink::Pipe),
         ..measured
-    });
-    Ok(())
+    })
+}
+
+/// What the runs of the loop showed.
+#[derive(Default)]
+struct Looped {
+    pause: Samples,
+    /// Of all runs.
+    faults: u64,
+    /// These of each run.
+    lost: Vec<f64>,
+    cpu_share: Vec<f64>,
+    rate_per_s: Vec<f64>,
+}
+
+impl Looped {
+    /// One run; before it, the same work without checkpoints.
+    fn run(&mut self, work: &Work, interval_ms: u64, taker: &Taker, flags: Flags) -> Result<(), Failure> {
+        // What the last checkpoint has left to the first writes is no part of the work.
+        work.pages.write(work.dirty, 0);
+        let plain_us = work.turns(0, &mut || Ok(()))?;
+        let (counted, status) = (cpt::counters(), taker.status());
+        let (begun, idle_us) = (stopwatch_ns(), thread::idle_us());
+        self.pause.begin_run();
+        let taken_us = work.turns(interval_ms, &mut || {
+            self.pause.add(us(taker.checkpoint(flags)?));
+            Ok(())
+        })?;
+        taker.settle(status)?;
+        let wall_us = us(stopwatch_ns() - begun);
+        let busy_us = wall_us - (thread::idle_us() - idle_us) as f64;
+        self.faults += since(counted).parent_faults;
+        self.lost.push(statistics::lost_throughput(plain_us, taken_us));
+        self.cpu_share.push(busy_us / wall_us);
+        self.rate_per_s.push(work.turns as f64 / wall_us * 1e6);
+        Ok(())
+    }
 }
 
 /// The program's loop.

@@ -150,6 +150,8 @@ pub(crate) struct Checkpoints<'a> {
     empty_bytes: Option<u64>,
     /// Before the checkpoint that is measured.
     before: Status,
+    /// Its pause, in nanoseconds.
+    pause_ns: u64,
 }
 
 impl<'a> Checkpoints<'a> {
@@ -170,6 +172,7 @@ impl<'a> Checkpoints<'a> {
             flags,
             empty_bytes: taker.empty_bytes()?,
             before: taker.status(),
+            pause_ns: 0,
         })
     }
 
@@ -202,14 +205,16 @@ impl Subject for Checkpoints<'_> {
     }
 
     fn checkpoint(&mut self) -> Result<u64, Failure> {
-        self.taker.checkpoint(self.flags)
+        self.pause_ns = self.taker.checkpoint(self.flags)?;
+        Ok(self.pause_ns)
     }
 
+    /// The child's time is from the checkpoint's return to the child's end, whatever the program did meanwhile; 0 if the
+    /// checkpoint was waited for.
     fn end(&mut self) -> Result<u64, Failure> {
-        let begun = stopwatch_ns();
         self.taker.settle(self.before)?;
-        let child_ns = stopwatch_ns() - begun;
         self.check()?;
-        Ok(child_ns)
+        let whole_ns = self.taker.status().lag_us * 1000;
+        Ok(whole_ns.saturating_sub(self.pause_ns))
     }
 }

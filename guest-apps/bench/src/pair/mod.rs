@@ -83,7 +83,7 @@ fn work(_: usize) {
         }
         Orders::Run { knobs, .. } => {
             let context = Context { guest, quick: false };
-            let result = run::run(context, &knobs, &taker);
+            let result = run::with(context, &knobs, &taker);
             finish_run(guest, &knobs, result)
         }
     }
