@@ -69,7 +69,7 @@ pub fn of_ratios(ratios: &[Ratio]) -> Table {
             ratio.what.clone(),
             ratio.goal_words(),
             ratio.value_words(),
-            ratio.verdict().into(),
+            ratio.verdict_words(),
             ratio.basis().into(),
         ]);
     }
