@@ -1,4 +1,8 @@
-//! The list of experiments: the only place that says which there are, who measures them and how they are drawn.
+//! The experiments as the host knows them: their names, who measures them and how they are drawn.
+//!
+//! What each measures, at which points and how often, stands with the programs that do: our guest's list in `guest-apps/bench`,
+//! that of Linux's ways in `benches/peers`. Each has its own because a guest shares no code with the report; tests hold their
+//! names against these.
 
 use crate::quantity::Quantity;
 
@@ -61,6 +65,22 @@ macro_rules! plots {
     ($($file:literal $quantity:ident),+) => { &[$(Plot { file: $file, quantity: Quantity::$quantity }),+] };
 }
 
+/// What to know of the times in the thesis's tables.
+macro_rules! times {
+    () => {
+        "Each row is told for 400 forks: where fewer were made (Linux's in a quick run; its 20,000 map entries always) it is scaled \
+         to 400. User and system time of Linux are those of getrusage. Ours has no user mode: user time is what the same writes \
+         take without any fork, system time the rest of the time that the processor was busy."
+    };
+}
+
+/// What to know of the percentiles.
+macro_rules! p99 {
+    () => {
+        "A quick run has so few rounds that its 99th percentile is nearly the longest pause."
+    };
+}
+
 /// All experiments, in the order of the report.
 pub const EXPERIMENTS: &[Experiment] = &[
     Experiment {
@@ -71,7 +91,10 @@ pub const EXPERIMENTS: &[Experiment] = &[
         grounds: BOTH,
         shape: Shape::Table,
         plots: plots!("table3-1" Wall),
-        note: "Nothing is written between the forks. The thesis's fork copies wired pages; Linux does not inherit the lock.",
+        note: concat!(
+            "Nothing is written between the forks. The thesis's fork copies wired pages; Linux does not inherit the lock. ",
+            times!()
+        ),
     },
     Experiment {
         name: "table3-2",
@@ -81,8 +104,11 @@ pub const EXPERIMENTS: &[Experiment] = &[
         grounds: BOTH,
         shape: Shape::Table,
         plots: plots!("table3-2" Wall),
-        note: "What becomes of memory outside the checkpoint: copied on write, shared with the child, or dropped from it. \
-               The child sleeps while the parent writes.",
+        note: concat!(
+            "What becomes of memory outside the checkpoint: copied on write, shared with the child, or dropped from it. ",
+            "The child sleeps while the parent writes. ",
+            times!()
+        ),
     },
     Experiment {
         name: "table3-3",
@@ -92,7 +118,10 @@ pub const EXPERIMENTS: &[Experiment] = &[
         grounds: BOTH,
         shape: Shape::Table,
         plots: plots!("table3-3" Wall),
-        note: "What many map entries cost when the child has them, and when not.",
+        note: concat!(
+            "What many map entries cost when the child has them, and when not. ",
+            times!()
+        ),
     },
     Experiment {
         name: "fig6-1",
@@ -102,7 +131,11 @@ pub const EXPERIMENTS: &[Experiment] = &[
         grounds: BOTH,
         shape: Shape::Curves,
         plots: plots!("fig6-1" Pause, "fig6-1-stall" Stall),
-        note: "Four regions, runs of four modified pages. linux-pipe is the thesis's synchronous checkpoint.",
+        note: concat!(
+            "Four regions, runs of four modified pages. pipe and linux-pipe are the thesis's synchronous checkpoint; here both \
+             write all of the memory. ",
+            p99!()
+        ),
     },
     Experiment {
         name: "fig6-2",
@@ -112,7 +145,11 @@ pub const EXPERIMENTS: &[Experiment] = &[
         grounds: BOTH,
         shape: Shape::Curves,
         plots: plots!("fig6-2" Pause, "fig6-2-stall" Stall),
-        note: "Runs of four modified pages; of 25 at 95 %, as in the thesis.",
+        note: concat!(
+            "Runs of four modified pages; of 25 at 95 %, as in the thesis. pipe writes all of the memory, whatever is modified, \
+             but linux-pipe only what is modified (PAGEMAP_SCAN finds it): compare their bytes before their pauses. ",
+            p99!()
+        ),
     },
     Experiment {
         name: "fig6-3",
@@ -134,6 +171,19 @@ pub const EXPERIMENTS: &[Experiment] = &[
         shape: Shape::Curves,
         plots: plots!("fig6-4" Rate),
         note: "As figure 6-3.",
+    },
+    Experiment {
+        name: "program",
+        title: "The thesis's test program: 4 MiB, four regions, 10 % dirty",
+        x_label: "checkpoint interval (ms)",
+        x_log: false,
+        grounds: &[Ground::Guest],
+        shape: Shape::Curves,
+        plots: plots!("program" Pause),
+        note: "The program of the thesis's chapter 6 with the library's checkpoint(), which modifies its pages, takes a checkpoint and \
+               sleeps for what is left of the interval. null: checkpoints are encoded and counted, asynchronously. pipe: the caller \
+               waits until another thread has read all of it, the thesis's synchronous case. With other knobs: \
+               `cargo xtask bench --run KNOBS`.",
     },
     Experiment {
         name: "size-1pct",
@@ -248,6 +298,20 @@ pub fn names() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bench_plan::experiment::Experiment as Measured;
+
+    #[test]
+    fn what_the_guest_measures_is_known_here() {
+        for measured in Measured::ALL {
+            let known = find(measured.name()).unwrap_or_else(|| panic!("{measured} is not known here"));
+            let alone = known.grounds.contains(&Ground::Guest);
+            let pair = [Ground::Pair, Ground::LimitedPair]
+                .iter()
+                .any(|ground| known.grounds.contains(ground));
+            let needs_pair = measured.needs_pair();
+            assert_eq!((alone, pair), (!needs_pair, needs_pair), "{measured}");
+        }
+    }
 
     #[test]
     fn names_and_files_are_unique_and_plain() {

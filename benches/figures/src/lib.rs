@@ -7,7 +7,7 @@
 //!                             -> report     all that in report.md
 //! ```
 //! Pure: rows in, text and pixels out. So it is tested without a guest, and old results can be drawn again. What there is to
-//! measure, under which name and by whom, stands once, in [`experiment`]. Deliberately absent: files, processes, a clock,
+//! measure, under which name and by whom, stands in [`experiment`]. Deliberately absent: files, processes, a clock,
 //! and fonts of the host (the font is a crate's, so that a figure looks the same everywhere).
 #![forbid(unsafe_code)]
 

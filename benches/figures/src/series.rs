@@ -81,6 +81,7 @@ const KNOWN: &[Known] = &[
     ("faults", GREEN, Mark::Dot, false, false),
     ("copy", VERMILION, Mark::Dot, false, false),
     ("full", ORANGE, Mark::Dot, false, false),
+    ("null", BLUE, Mark::Dot, false, true),
     ("pipe", BLACK, Mark::Ring, false, false),
     ("cow", SKY, Mark::Dot, false, false),
     ("share", BLUE, Mark::Dot, false, true),

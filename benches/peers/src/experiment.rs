@@ -218,3 +218,34 @@ impl Point {
         Self { regions, ..self }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use figures::experiment::Ground;
+
+    fn sorted<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+        let mut names: Vec<&str> = names.collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn the_lists_agree() {
+        let known = figures::experiment::EXPERIMENTS
+            .iter()
+            .filter(|experiment| experiment.grounds.contains(&Ground::Linux));
+        assert_eq!(
+            sorted(EXPERIMENTS.iter().map(|experiment| experiment.name)),
+            sorted(known.map(|experiment| experiment.name))
+        );
+        for experiment in EXPERIMENTS.iter().filter(|other| other.name.starts_with("size-")) {
+            assert_eq!(
+                sorted(experiment.series.iter().map(|series| series.name())),
+                sorted(figures::ratio::PEERS.into_iter()),
+                "{}: the best peer is sought among these",
+                experiment.name
+            );
+        }
+    }
+}

@@ -31,6 +31,7 @@ fn made_up() -> Rows {
             "replication" => &["lazy", "raw-link"],
             "checkpoint" => &["checkpoint-lazy", "tlb-flush"],
             "policy" => &["copy", "lazy", "full"],
+            "program" => &["null", "pipe"],
             _ => &[
                 "lazy",
                 "eager",
