@@ -16,9 +16,11 @@ pub enum Quantity {
     PauseMax,
     /// What one checkpoint took from the writer in all, with the spread of the runs.
     Stall,
-    /// Checkpoints or datagrams in a second.
+    /// By how much checkpoints lowered the writer's throughput.
+    LostThroughput,
+    /// Checkpoints or datagrams in a second, with the spread of the runs.
     Rate,
-    /// Contents carried in a second: `bytes` at `rate_per_s`.
+    /// Contents carried in a second: `bytes` at `rate_per_s`, with the spread of the runs.
     Throughput,
     /// Faults of one checkpoint.
     Faults,
@@ -30,7 +32,7 @@ pub enum Quantity {
     Child,
     /// Busy share of the processor.
     Processor,
-    /// A whole run of the thesis's tables.
+    /// A whole run of the thesis's tables, with the spread of the runs.
     Wall,
 }
 
@@ -43,6 +45,14 @@ pub struct Value {
     pub spread: Option<Spread>,
 }
 
+impl Value {
+    /// The least and the greatest run; the median twice where the spread is not known.
+    pub fn ends(self) -> [f64; 2] {
+        self.spread
+            .map_or([self.middle; 2], |spread| [spread.min, spread.max])
+    }
+}
+
 impl Quantity {
     /// Its name with its unit, as an axis and a heading have it.
     pub const fn label(self) -> &'static str {
@@ -51,6 +61,7 @@ impl Quantity {
             Quantity::PauseP99 => "pause, 99th percentile (µs)",
             Quantity::PauseMax => "pause, longest (µs)",
             Quantity::Stall => "stall of one checkpoint (µs)",
+            Quantity::LostThroughput => "throughput lost by the writer (%)",
             Quantity::Rate => "checkpoints in a second",
             Quantity::Throughput => "throughput (MB/s)",
             Quantity::Faults => "faults of one checkpoint",
@@ -78,17 +89,25 @@ impl Quantity {
                     paused && (figure.stall_us != 0.0 || figure.stall_spread_us != Spread::default());
                 (measured.then_some(figure.stall_us), Some(figure.stall_spread_us))
             }
-            Quantity::Rate => (figure.rate_per_s, None),
+            Quantity::LostThroughput => (figure.lost_throughput.map(|share| share * 100.0), None),
+            Quantity::Rate => (figure.rate_per_s, figure.rate_spread_per_s),
             Quantity::Throughput => {
                 let carried = |rate: f64| rate * figure.bytes as f64 / 1e6;
-                (figure.rate_per_s.filter(|_| figure.bytes > 0).map(carried), None)
+                let spread = figure.rate_spread_per_s.map(|spread| Spread {
+                    min: carried(spread.min),
+                    max: carried(spread.max),
+                });
+                (
+                    figure.rate_per_s.filter(|_| figure.bytes > 0).map(carried),
+                    spread,
+                )
             }
             Quantity::Faults => (figure.faults, None),
             Quantity::Contents => ((figure.bytes > 0).then_some(figure.bytes as f64 / 1024.0), None),
             Quantity::Headers => (figure.header_bytes.map(|bytes| bytes as f64), None),
             Quantity::Child => (figure.child_us, None),
             Quantity::Processor => (figure.cpu_share.map(|share| share * 100.0), None),
-            Quantity::Wall => (figure.wall_s, None),
+            Quantity::Wall => (figure.wall_s, figure.wall_spread_s),
         };
         let middle = middle.filter(|value| value.is_finite())?;
         let real = |spread: &Spread| {
@@ -137,10 +156,13 @@ mod tests {
         for quantity in [
             Quantity::Pause,
             Quantity::Stall,
+            Quantity::LostThroughput,
             Quantity::Rate,
             Quantity::Throughput,
             Quantity::Faults,
             Quantity::Contents,
+            Quantity::Headers,
+            Quantity::Processor,
             Quantity::Wall,
         ] {
             assert_eq!(quantity.of(&blank), None, "{quantity:?}");
@@ -172,6 +194,30 @@ mod tests {
         let mut carried = figure("e", "s", 1.0, 0.0, 0.0);
         carried.rate_per_s = Some(10.0);
         assert_eq!(Quantity::Throughput.of(&carried).unwrap().middle, 10.485_76);
+    }
+
+    #[test]
+    fn rates_and_wall_times_have_their_own_spreads() {
+        let spread = |min, max| Spread { min, max };
+        let mut measured = figure("e", "s", 1.0, 0.0, 0.0);
+        (measured.rate_per_s, measured.wall_s) = (Some(10.0), Some(2.0));
+        for quantity in [Quantity::Rate, Quantity::Throughput, Quantity::Wall] {
+            assert_eq!(quantity.of(&measured).unwrap().spread, None, "{quantity:?}");
+        }
+        measured.rate_spread_per_s = Some(spread(9.0, 12.0));
+        measured.wall_spread_s = Some(spread(1.5, 2.5));
+        let of = |quantity: Quantity| quantity.of(&measured).unwrap().spread;
+        assert_eq!(of(Quantity::Rate), Some(spread(9.0, 12.0)));
+        assert_eq!(of(Quantity::Wall), Some(spread(1.5, 2.5)));
+        assert_eq!(of(Quantity::Throughput), Some(spread(9.437_184, 12.582_912)));
+    }
+
+    #[test]
+    fn shares_are_told_in_percent() {
+        let mut measured = figure("e", "s", 1.0, 0.0, 0.0);
+        (measured.lost_throughput, measured.cpu_share) = (Some(0.25), Some(0.5));
+        assert_eq!(Quantity::LostThroughput.of(&measured).unwrap().middle, 25.0);
+        assert_eq!(Quantity::Processor.of(&measured).unwrap().middle, 50.0);
     }
 
     #[test]

@@ -33,18 +33,20 @@ pub struct Circumstances {
 }
 
 /// What a figure is about. What nobody measured is left out, here and below.
-const MAIN: [Quantity; 4] = [
+const MAIN: [Quantity; 5] = [
     Quantity::Pause,
     Quantity::Stall,
+    Quantity::LostThroughput,
     Quantity::Rate,
     Quantity::Throughput,
 ];
 /// What is folded away behind it.
-const MORE: [Quantity; 6] = [
+const MORE: [Quantity; 7] = [
     Quantity::PauseP99,
     Quantity::PauseMax,
     Quantity::Faults,
     Quantity::Contents,
+    Quantity::Headers,
     Quantity::Child,
     Quantity::Processor,
 ];
@@ -134,7 +136,9 @@ fn how(text: &mut String, circumstances: &Circumstances) {
     text.push_str(
         "*Pause*: the application stands still at the checkpoint call; for peers that copy, including the copy of the dirty pages \
          into a ready buffer. *Stall*: what one checkpoint takes from the writer in all: the pause, and by how much the next \
-         writes of the same pages take longer while the snapshot is held. Times are in microseconds of the guest's clock: on \
+         writes of the same pages take longer while the snapshot is held. Before each measured checkpoint of ours and each measured \
+         flush the dirty set is written and flushed a few times, so that the emulator's TLB has the size that it needs for it. \
+         Times are in microseconds of the guest's clock: on \
          an emulated processor they say little by themselves, ratios between guests of one run do. Each number is the median over runs, \
          in parentheses the least and the greatest run: where these lie far apart, something interfered. \
          Series that begin with `linux-` are ways of Linux in the same machine; the same programs were also run natively, \
@@ -239,6 +243,41 @@ mod tests {
         }
         assert!(
             !text.contains("size-1pct-stall.svg") && !text.contains("Figure 6-1"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_only_some_rows_have_is_shown_where_they_have_it() {
+        let whole = hs_core::figure::Figure {
+            header_bytes: Some(302),
+            lost_throughput: Some(0.125),
+            cpu_share: Some(0.75),
+            ..figure("program", "null", 5.0, 5.0, 20.0)
+        };
+        let tell = |figure| {
+            markdown(
+                &rows([figure]),
+                &[],
+                |name| name == "program",
+                &[],
+                &circumstances(),
+            )
+        };
+        let text = tell(whole);
+        for part in [
+            "**throughput lost by the writer (%)**",
+            "**headers of one checkpoint (bytes)**",
+            "**busy share of the processor (%)**",
+            "| null | 12.5 |",
+            "| null | 302 |",
+            "| null | 75 |",
+        ] {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
+        let text = tell(figure("program", "null", 5.0, 5.0, 20.0));
+        assert!(
+            !text.contains("lost by the writer") && !text.contains("headers of"),
             "{text}"
         );
     }

@@ -107,7 +107,7 @@ pub fn of_thesis_table(rows: &Rows, experiment: &Experiment) -> Table {
                 figure.series.trim_start_matches("thesis: ").into(),
                 optional(figure.user_s),
                 optional(figure.system_s),
-                optional(figure.wall_s),
+                cell(Quantity::Wall.of(figure)),
                 optional(figure.faults),
                 optional(times),
             ]);
@@ -153,6 +153,33 @@ pub fn of_quantity(rows: &Rows, experiment: &Experiment, quantity: Quantity, nat
         }
     }
     (!table.rows.is_empty()).then_some(table)
+}
+
+/// One figure by itself: a row a quantity, of those that it has.
+pub fn of_figure(figure: &Figure) -> Table {
+    const QUANTITIES: [Quantity; 11] = [
+        Quantity::Pause,
+        Quantity::PauseP99,
+        Quantity::PauseMax,
+        Quantity::Stall,
+        Quantity::LostThroughput,
+        Quantity::Faults,
+        Quantity::Contents,
+        Quantity::Headers,
+        Quantity::Child,
+        Quantity::Processor,
+        Quantity::Rate,
+    ];
+    let mut table = Table::new(&["", &figure.series]);
+    for quantity in QUANTITIES {
+        if let Some(Value { middle, spread }) = quantity.of(figure) {
+            // One run has none.
+            let spread = spread.filter(|_| figure.runs > 1);
+            let value = cell(Some(Value { middle, spread }));
+            table.rows.push(vec![quantity.label().into(), value]);
+        }
+    }
+    table
 }
 
 /// A value with its spread.
@@ -204,7 +231,10 @@ mod tests {
             ..figure("table3-2", series, 16.0, 0.0, 0.0)
         };
         let rows = rows([
-            measured("linux-share", 0.5),
+            Figure {
+                wall_spread_s: Some(hs_core::figure::Spread { min: 0.4, max: 0.6 }),
+                ..measured("linux-share", 0.5)
+            },
             measured("share", 0.1),
             measured("cow", 0.4),
         ]);
@@ -224,6 +254,39 @@ mod tests {
         assert_eq!(column(6)[3..], ["4", "1", "1"]);
         assert_eq!(column(5)[0], "169005");
         assert_eq!(column(2)[3], "–");
+        assert_eq!(column(4)[3..], ["0.4", "0.1", "0.5 (0.4 … 0.6)"]);
+    }
+
+    #[test]
+    fn a_figure_by_itself_shows_what_it_has() {
+        let measured = Figure {
+            faults: Some(13.0),
+            header_bytes: Some(302),
+            lost_throughput: Some(0.125),
+            cpu_share: Some(0.5),
+            ..figure("run", "pipe", 4096.0, 5.0, 20.0)
+        };
+        let text = of_figure(&measured).aligned();
+        for (label, value) in [
+            ("pause, median (µs)", "5 (4 … 5.50)"),
+            ("pause, longest (µs)", "15"),
+            ("throughput lost by the writer (%)", "12.5"),
+            ("faults of one checkpoint", "13"),
+            ("headers of one checkpoint (bytes)", "302"),
+            ("busy share of the processor (%)", "50"),
+        ] {
+            let mut lines = text.lines();
+            assert!(
+                lines.any(|line| line.starts_with(label) && line.ends_with(value)),
+                "{label} {value} in\n{text}"
+            );
+        }
+        assert!(
+            text.contains("pipe") && !text.contains("life of the child"),
+            "{text}"
+        );
+        let once = of_figure(&Figure { runs: 1, ..measured });
+        assert_eq!(once.rows[0][1], "5");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A figure of bars: the wall time of each series of one of the thesis's tables, the thesis's own among them.
 //!
-//! Bars lie, so that names have room; the axis is logarithmic, and each bar carries its number. The thesis's machine was
+//! Bars lie, so that names have room; the axis is logarithmic, and each bar carries its number, and a thin line from its least
+//! run to its greatest. The thesis's machine was
 //! another: what to compare is how far apart the bars of one side lie.
 
 use plotters::prelude::*;
@@ -9,7 +10,7 @@ use super::DrawError;
 use super::axis::Axis;
 use super::canvas::{FAINT, GRID, INK, Pen, Picture, Side, refused};
 use crate::experiment::{Experiment, Plot};
-use crate::quantity::rounded;
+use crate::quantity::{Value, rounded};
 use crate::row::Rows;
 use crate::series::{self, order, side};
 use crate::thesis;
@@ -18,6 +19,8 @@ const NAMES_WIDTH: f64 = 250.0;
 const PLOT_TOP: f64 = 56.0;
 /// Room to the right of the longest bar, for its number.
 const NUMBER_ROOM: f64 = 64.0;
+/// Half the height of the ends of a spread's line.
+const CAP: f64 = 3.0;
 /// Share of its row that a bar fills.
 const FILL: f64 = 0.62;
 
@@ -25,7 +28,7 @@ const FILL: f64 = 0.62;
 struct Bar {
     name: String,
     side: series::Side,
-    value: f64,
+    value: Value,
 }
 
 /// The whole figure.
@@ -49,16 +52,20 @@ impl Bars {
                 Some(Bar {
                     name: figure.series.clone(),
                     side: side(&figure.series),
-                    value: plot.quantity.of(figure)?.middle,
+                    value: plot.quantity.of(figure)?,
                 })
             })
-            .filter(|bar| bar.value > 0.0)
+            .filter(|bar| bar.value.middle > 0.0)
             .collect();
         if bars.iter().all(|bar| bar.side == series::Side::Thesis) {
             return None;
         }
         bars.sort_by(|a, b| (a.side, order(&a.name)).cmp(&(b.side, order(&b.name))));
-        let values: Vec<f64> = bars.iter().map(|bar| bar.value).collect();
+        let values: Vec<f64> = bars
+            .iter()
+            .flat_map(|bar| bar.value.ends().into_iter().chain([bar.value.middle]))
+            .filter(|value| *value > 0.0)
+            .collect();
         let accel = rows
             .guest_accel()
             .map(|accel| format!("guests on {accel}; "))
@@ -116,12 +123,20 @@ impl Picture for Bars {
         };
         for (index, bar) in self.bars.iter().enumerate() {
             let middle = index as f64 + 0.5;
-            let (right, top) = at(bar.value, middle - FILL / 2.0);
-            let (_, bottom) = at(bar.value, middle + FILL / 2.0);
+            let (right, top) = at(bar.value.middle, middle - FILL / 2.0);
+            let (_, bottom) = at(bar.value.middle, middle + FILL / 2.0);
             let left = NAMES_WIDTH;
             let y = (top + bottom) / 2.0;
             pen.block((left, top), (right, bottom), colour(bar.side))?;
-            pen.write(&rounded(bar.value), (right + 6.0, y), 13.0, INK, Side::Left)?;
+            let [(low, _), (high, _)] = bar.value.ends().map(|end| at(end, middle));
+            if bar.value.spread.is_some() {
+                pen.line(&[(low, y), (high, y)], INK, 1.2, false)?;
+                for x in [low, high] {
+                    pen.line(&[(x, y - CAP), (x, y + CAP)], INK, 1.2, false)?;
+                }
+            }
+            let end = high.max(right);
+            pen.write(&rounded(bar.value.middle), (end + 6.0, y), 13.0, INK, Side::Left)?;
             let name = match bar.side {
                 series::Side::Ours => format!("Hotspare: {}", bar.name),
                 _ => bar.name.clone(),

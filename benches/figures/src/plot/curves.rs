@@ -6,7 +6,7 @@ use super::DrawError;
 use super::axis::Axis;
 use super::canvas::{FAINT, GRID, INK, Pen, Picture, Side, WIDTH, refused};
 use crate::experiment::{Experiment, Plot};
-use crate::quantity::{Quantity, Value};
+use crate::quantity::Value;
 use crate::row::{Rows, positions};
 use crate::series::{ABOVE_FLUSH, Style, ordered, style};
 
@@ -79,13 +79,8 @@ impl Curves {
             .into_iter()
             .filter(|x| shown().any(|point| point.0 == *x))
             .collect();
-        let spreads = |value: &Value| {
-            value
-                .spread
-                .map_or([value.middle; 2], |spread| [spread.min, spread.max])
-        };
         let ys: Vec<f64> = shown()
-            .flat_map(|(_, value)| spreads(value).into_iter().chain([value.middle]))
+            .flat_map(|(_, value)| value.ends().into_iter().chain([value.middle]))
             .filter(|y| *y > 0.0)
             .collect();
         let measured = || figures.iter().map(|figure| figure.runs).filter(|runs| *runs > 0);
@@ -94,9 +89,10 @@ impl Curves {
             (Some(least), Some(most)) => format!("medians of {least} to {most} runs"),
             _ => "calculated".into(),
         };
-        let bars = match plot.quantity {
-            Quantity::Pause | Quantity::Stall => "; bars from the least run to the greatest",
-            _ => "",
+        let bars = if shown().any(|(_, value)| value.spread.is_some()) {
+            "; bars from the least run to the greatest"
+        } else {
+            ""
         };
         let accel = rows
             .guest_accel()
