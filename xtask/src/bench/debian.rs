@@ -19,7 +19,8 @@ const KEYRINGS: [&str; 2] = [
     "/usr/share/keyrings/debian-archive-keyring.gpg",
     "/usr/share/keyrings/debian-archive-keyring.pgp",
 ];
-/// Packages that depend on the newest kernel: Debian's for clouds and its usual one, Ubuntu's. The first that there is counts.
+/// Packages that depend on a kernel: Debian's for clouds and its usual one, Ubuntu's. The newest of all that there are counts, and
+/// of several as new the first.
 const METAPACKAGES: [&str; 4] = [
     "linux-image-cloud-amd64",
     "linux-image-amd64",
@@ -118,10 +119,7 @@ fn fetch(work: &Path, origin: Origin) -> Result<PathBuf> {
     }
     let apt = Apt::new(work, origin)?;
     apt.run("apt-get", &["update", "-q"])?;
-    let package = METAPACKAGES
-        .iter()
-        .find_map(|name| apt.dependency(name))
-        .with_context(|| format!("the sources have none of {}", METAPACKAGES.join(", ")))?;
+    let package = apt.newest()?;
     apt.run("apt-get", &["download", "-q", &package])?;
     let archive = fs::read_dir(work)?
         .filter_map(|entry| Some(entry.ok()?.path()))
@@ -192,17 +190,42 @@ impl Apt {
         read(&mut apt)
     }
 
-    /// The kernel's package that `metapackage` depends on.
-    fn dependency(&self, metapackage: &str) -> Option<String> {
-        image_in(&self.run("apt-cache", &["depends", metapackage]).ok()?)
+    /// The newest kernel's package, of all versions of all metapackages: a release's own kernel may be older than the one that it
+    /// also has for newer machines.
+    fn newest(&self) -> Result<String> {
+        let listed: String = METAPACKAGES
+            .into_iter()
+            // apt may take offence at a name that it does not know.
+            .filter_map(|name| self.run("apt-cache", &["madison", name]).ok())
+            .collect();
+        let (metapackage, version) = newest_in(&listed)
+            .with_context(|| format!("the sources have none of {}", METAPACKAGES.join(", ")))?;
+        let shown = self.run("apt-cache", &["show", &format!("{metapackage}={version}")])?;
+        image_in(&shown).with_context(|| format!("{metapackage} {version} depends on no kernel"))
     }
 }
 
-/// The kernel's package among `listed`, the output of `apt-cache depends`.
-fn image_in(listed: &str) -> Option<String> {
-    let names = listed
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("Depends: "));
+/// The metapackage of the greatest version, and that version, among `listed`, the output of `apt-cache madison`.
+fn newest_in(listed: &str) -> Option<(&str, &str)> {
+    let mut newest: Option<(&str, &str)> = None;
+    for line in listed.lines() {
+        let mut fields = line.split('|').map(str::trim);
+        let (Some(name), Some(version)) = (fields.next(), fields.next()) else {
+            continue;
+        };
+        if METAPACKAGES.contains(&name) && newest.is_none_or(|(_, other)| numbers(version) > numbers(other)) {
+            newest = Some((name, version));
+        }
+    }
+    newest
+}
+
+/// The kernel's package that a metapackage depends on, in `shown`, the output of `apt-cache show`.
+fn image_in(shown: &str) -> Option<String> {
+    let lists = shown.lines().filter_map(|line| line.strip_prefix("Depends:"));
+    let names = lists
+        .flat_map(|list| list.split(','))
+        .filter_map(|dependency| dependency.split_whitespace().next());
     let mut images = names.filter(|name| {
         name.starts_with("linux-image-") && name.contains(|letter: char| letter.is_ascii_digit())
     });
@@ -232,13 +255,29 @@ mod tests {
 
     #[test]
     fn the_real_package_is_found_behind_the_metapackage() {
-        let listed = "linux-image-cloud-amd64\n  Depends: linux-image-6.12.117+deb13-cloud-amd64\n  Suggests: linux-image-1\n";
-        assert_eq!(
-            image_in(listed).unwrap(),
-            "linux-image-6.12.117+deb13-cloud-amd64"
-        );
-        assert_eq!(image_in("linux-image-generic\n  Depends: linux-firmware\n"), None);
+        let shown = "Package: linux-image-cloud-amd64\nVersion: 6.12.117-1\n\
+            Depends: linux-image-6.12.117+deb13-cloud-amd64 (= 6.12.117-1)\nSuggests: linux-image-1\n";
+        assert_eq!(image_in(shown).unwrap(), "linux-image-6.12.117+deb13-cloud-amd64");
+        let ubuntu =
+            "Depends: linux-firmware, linux-image-6.8.0-45-generic, linux-modules-extra-6.8.0-45-generic\n";
+        assert_eq!(image_in(ubuntu).unwrap(), "linux-image-6.8.0-45-generic");
+        assert_eq!(image_in("Depends: linux-firmware\n"), None);
         assert_eq!(image_in(""), None);
+    }
+
+    #[test]
+    fn the_newest_of_all_metapackages_counts() {
+        let listed = "linux-image-cloud-amd64 | 6.1.170-3 | http://near.example/debian bookworm/main amd64 Packages\n\
+            linux-image-amd64 | 6.12.9-1~bpo12+1 | http://near.example/debian bookworm-backports/main amd64 Packages\n\
+            linux-image-amd64 |  6.1.170-3 | http://near.example/debian bookworm/main amd64 Packages\n\
+            linux-image-other | 7.0-1 | http://near.example/debian bookworm/main amd64 Packages\n";
+        assert_eq!(newest_in(listed), Some(("linux-image-amd64", "6.12.9-1~bpo12+1")));
+        let as_new = "linux-image-cloud-amd64 | 6.12.117-1 | x\nlinux-image-amd64 | 6.12.117-1 | x\n";
+        assert_eq!(newest_in(as_new), Some(("linux-image-cloud-amd64", "6.12.117-1")));
+        assert_eq!(
+            newest_in("N: Unable to locate package linux-image-virtual\n"),
+            None
+        );
     }
 
     #[test]
