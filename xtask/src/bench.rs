@@ -4,8 +4,10 @@
 //!  outside   host, builds, kernel package -> the peers natively -> namespace ------.     -> results.json, plots, report.md
 //!  inside                                     our guest, the Linux guest, pairs: rows through a pipe
 //! ```
-//! All of a run's ratios come from this one run, on one accelerator. What fails leaves a note in the report; what was measured
-//! until then is written all the same. What there is to measure stands in [`figures::experiment`].
+//! All of a run's ratios come from this one run, on one accelerator. What fails leaves a note in the report; the rest runs and
+//! is written all the same, and only what we should have measured of ourselves and did not makes the command fail: a peer that
+//! is missing makes ratios missing, which the report says. What there is to measure stands in [`figures::experiment`].
+//! With `--run` one guest or pair is the thesis's test program and nothing else runs ([`program`]).
 
 mod debian;
 mod ear;
@@ -15,6 +17,7 @@ mod link;
 mod output;
 mod peers;
 mod phase;
+mod program;
 mod sources;
 mod told;
 
@@ -42,6 +45,9 @@ use told::{Heard, Word};
 
 pub(crate) use inside::{Orders, inside};
 
+/// How the report begins to say that there was no Linux guest.
+pub(crate) const LINUX_MISSING: &str = "the series of Linux in a guest are missing";
+
 /// The guest that measures.
 const APP: &str = "bench";
 
@@ -51,12 +57,34 @@ pub(crate) struct Options {
     /// Fewer and shorter runs: under four minutes, without the builds.
     #[arg(long)]
     quick: bool,
-    /// Where the results go [default: target/bench].
+    /// Where the results go [default: target/bench; with --run target/bench/run].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Measures only this experiment; may be given several times.
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
+    /// Runs the thesis's test program once, with these knobs in place of the experiments
+    ///
+    /// It modifies pages, takes a checkpoint and sleeps for what is left of the interval, again and again. KNOBS is one argument,
+    /// words with blanks between them; each may be left out, and an empty argument is the thesis's figure 6-2 at 10 %:
+    ///
+    ///   mem-kib=4096     memory of all regions together, in KiB
+    ///   regions=4        regions (classes) that it is divided among
+    ///   descriptors=0    registered descriptors, 0 to 64
+    ///   threads=0        registered threads, 0 to 63
+    ///   signals=0        registered signals, 0 to 5
+    ///   dirty-pct=10     share of the pages that is modified between two checkpoints
+    ///   contiguity=4     pages of a run of modified pages
+    ///   interval-ms=0    from one checkpoint to the next; 0: no sleep
+    ///   checkpoints=100  checkpoints taken
+    ///   sink=null        null: encoded and counted; pipe: written to another thread while the program waits (the thesis's
+    ///                    synchronous case); link: to a spare, in a second guest
+    ///   mode=lazy        how cptfork freezes: lazy, eager or faults
+    ///   way=auto         what checkpoint() chooses from: auto, copy, incremental or full
+    ///
+    /// For example: cargo xtask bench --run "mem-kib=9216 dirty-pct=25 interval-ms=5 checkpoints=200 sink=pipe"
+    #[arg(long, value_name = "KNOBS", conflicts_with_all = ["only", "quick"], verbatim_doc_comment)]
+    run: Option<String>,
     /// What runs the guests.
     #[arg(long, value_enum, default_value_t = Choice::Auto)]
     accel: Choice,
@@ -67,45 +95,93 @@ pub(crate) struct Options {
 /// # Errors
 /// An experiment is unknown, the results cannot be written, or something is missing without which nothing can be measured.
 pub(crate) fn run(options: Options) -> Result<ExitCode> {
+    if let Some(knobs) = &options.run {
+        return program::run(&options, knobs);
+    }
     check_names(&options.only)?;
     let out = options.out.clone().unwrap_or_else(|| root().join("target/bench"));
     output::prepare(&out)?;
     host::check(Purpose::Bench)?;
     let image = guest_build::build(APP)?;
-    let cache = root().join("target/bench/cache");
     let wants_linux = phase::chosen(&options.only, options.quick, true)
         .iter()
         .any(|phase| phase.who == Who::Linux);
     let mut heard = Heard::default();
-    let (mut program, mut kernel) = (None, None);
-    if wants_linux {
-        let built = peers::build()?;
-        match debian::kernel(&cache) {
-            Ok(found) => {
-                heard.problems.extend(found.excuse.clone());
-                kernel = Some((found, peers::initramfs(&built, &cache)?));
-            }
-            Err(error) => {
-                eprintln!("warning: the Linux series will be missing: {error:#}");
-                heard
-                    .problems
-                    .push(format!("the series of Linux in a guest are missing: {error:#}"));
-            }
-        }
-        program = Some(built);
-    }
-    let native = match &program {
-        Some(program) => measure_natively(program, &options, kernel.is_some(), &mut heard)?,
-        None => true,
+    let linux = if wants_linux {
+        Linux::had(&root().join("target/bench/cache"), &mut heard.problems)
+    } else {
+        Linux::default()
     };
-    let (mut heard, outcome) = measure_in_guests(&options, image, kernel.as_ref(), heard)?;
+    if let Some(program) = &linux.program {
+        measure_natively(program, &options, linux.guest.is_some(), &mut heard);
+    }
+    let orders = Orders {
+        only: options.only.clone(),
+        quick: options.quick,
+        run: None,
+        accel: options.accel,
+        image,
+        linux: linux
+            .guest
+            .as_ref()
+            .map(|(kernel, initrd)| (kernel.image.clone(), initrd.clone())),
+    };
+    let (mut heard, outcome) = measure_in_guests(orders, heard)?;
     if let Some(accelerator) = heard.accelerator {
         let asked = |name: &str| phase::is_asked(&options.only, name);
         calculation::add(&mut heard.rows, asked, accelerator.accel());
     }
-    let circumstances = circumstances(&options, kernel.as_ref().map(|(kernel, _)| kernel), &heard)?;
-    output::write(&out, &heard.rows, &options.only, &circumstances)?;
-    Ok(if native { outcome? } else { ExitCode::FAILURE })
+    let circumstances = circumstances(&options, linux.guest.as_ref().map(|(kernel, _)| kernel), &heard)?;
+    output::write(&out, &heard.rows, &options.only, circumstances)?;
+    outcome
+}
+
+/// What the peers are measured with, as far as it can be had.
+#[derive(Default)]
+struct Linux {
+    /// Their program.
+    program: Option<PathBuf>,
+    /// Kernel and initial file system of their guest.
+    guest: Option<(Kernel, PathBuf)>,
+}
+
+impl Linux {
+    /// Builds and fetches it; what cannot be had becomes a problem.
+    fn had(cache: &Path, problems: &mut Vec<String>) -> Linux {
+        match peers::build() {
+            Ok(program) => {
+                let kernel = debian::kernel(cache);
+                let guest = kernel.and_then(|kernel| Ok((kernel, peers::initramfs(&program, cache)?)));
+                Linux {
+                    program: Some(program),
+                    guest: or_missing(guest, problems),
+                }
+            }
+            Err(error) => {
+                or_missing(
+                    Err(error.context("the peers could not be built, so they are missing natively too")),
+                    problems,
+                );
+                Linux::default()
+            }
+        }
+    }
+}
+
+/// The Linux guest; without one a problem says that its series are missing, and why.
+fn or_missing(guest: Result<(Kernel, PathBuf)>, problems: &mut Vec<String>) -> Option<(Kernel, PathBuf)> {
+    match guest {
+        Ok((kernel, initrd)) => {
+            problems.extend(kernel.excuse.clone());
+            Some((kernel, initrd))
+        }
+        Err(error) => {
+            let problem = format!("{LINUX_MISSING}: {error:#}");
+            eprintln!("warning: {problem}");
+            problems.push(problem);
+            None
+        }
+    }
 }
 
 /// Refuses a name that no experiment has.
@@ -121,11 +197,11 @@ fn check_names(only: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The first phase, if it is one; whether it went well.
-fn measure_natively(program: &Path, options: &Options, linux: bool, heard: &mut Heard) -> Result<bool> {
+/// The first phase, if it is one.
+fn measure_natively(program: &Path, options: &Options, linux: bool, heard: &mut Heard) {
     let phases = phase::chosen(&options.only, options.quick, linux);
     let Some(index) = phases.iter().position(|phase| phase.who == Who::Native) else {
-        return Ok(true);
+        return;
     };
     let phase = &phases[index];
     let mut steps = Steps::new();
@@ -141,23 +217,10 @@ fn measure_natively(program: &Path, options: &Options, linux: bool, heard: &mut 
         heard.hear(Word::Problem(format!("{name}: {error:#}")));
     }
     heard.hear(Word::Phase { name, seconds });
-    Ok(outcome.is_ok())
 }
 
 /// The other phases; what was heard, and how the inside ended.
-fn measure_in_guests(
-    options: &Options,
-    image: PathBuf,
-    kernel: Option<&(Kernel, PathBuf)>,
-    heard: Heard,
-) -> Result<(Heard, Result<ExitCode>)> {
-    let orders = Orders {
-        only: options.only.clone(),
-        quick: options.quick,
-        accel: options.accel,
-        image,
-        linux: kernel.map(|(kernel, initrd)| (kernel.image.clone(), initrd.clone())),
-    };
+fn measure_in_guests(orders: Orders, heard: Heard) -> Result<(Heard, Result<ExitCode>)> {
     let (output, input) = std::io::pipe()?;
     let listener = thread::spawn(move || heard.listen(File::from(OwnedFd::from(output))));
     let outcome = netns::run(&Task::Bench(orders), &[input.as_fd()]);
@@ -227,6 +290,54 @@ mod tests {
         assert!(options.quick && options.out == Some("DIR".into()) && options.accel == Choice::Tcg);
         assert_eq!(options.only, ["fig6-1", "policy"]);
         check_names(&options.only).unwrap();
+    }
+
+    #[test]
+    fn the_test_program_is_not_run_beside_experiments() {
+        let parse = |words: &[&str]| Line::try_parse_from(["x"].iter().chain(words));
+        let options = parse(&["--run", "mem-kib=4096 sink=pipe", "--out", "DIR"])
+            .unwrap()
+            .options;
+        assert_eq!(options.run.as_deref(), Some("mem-kib=4096 sink=pipe"));
+        assert!(parse(&["--run", ""]).is_ok());
+        for words in [&["--run", "", "--quick"][..], &["--run", "", "--only", "policy"]] {
+            let Err(error) = parse(words) else {
+                panic!("{words:?} were taken")
+            };
+            assert!(error.to_string().contains("--run"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_kernel_that_cannot_be_had_is_told_in_the_report() {
+        let mut problems = Vec::new();
+        let guest = or_missing(
+            Err(anyhow!("no network").context("no Linux kernel")),
+            &mut problems,
+        );
+        assert_eq!(guest, None);
+        let circumstances = Circumstances {
+            problems,
+            ..Circumstances::default()
+        };
+        let rows = figures::row::Rows::default();
+        let text = figures::report::markdown(&rows, &[], |_| true, &[], &circumstances);
+        assert!(
+            text.contains(&format!("- {LINUX_MISSING}: no Linux kernel: no network\n")),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_kernel_that_is_not_the_one_wanted_is_excused_in_the_report() {
+        let kernel = Kernel {
+            image: "vmlinuz".into(),
+            version: "6.1".into(),
+            excuse: Some("an older one".into()),
+        };
+        let mut problems = Vec::new();
+        assert!(or_missing(Ok((kernel, "peers.cpio".into())), &mut problems).is_some());
+        assert_eq!(problems, ["an older one"]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ear::Ear;
 use super::link;
-use super::phase::{Phase, Who, chosen};
+use super::phase::{Phase, Who, chosen, program};
 use super::told::{Teller, Word};
 use crate::accel::{self, Accelerator, Choice};
 use crate::netns;
@@ -34,11 +34,22 @@ const PAIR_MEMORY_MIB: u32 = 1024;
 pub(crate) struct Orders {
     pub(super) only: Vec<String>,
     pub(super) quick: bool,
+    /// In place of experiments: the test program with these knobs.
+    pub(super) run: Option<String>,
     pub(super) accel: Choice,
     /// Our guest.
     pub(super) image: PathBuf,
     /// The Linux guest: kernel and initial file system.
     pub(super) linux: Option<(PathBuf, PathBuf)>,
+}
+
+impl Orders {
+    fn phases(&self) -> Vec<Phase> {
+        match &self.run {
+            Some(knobs) => vec![program(knobs)],
+            None => chosen(&self.only, self.quick, self.linux.is_some()),
+        }
+    }
 }
 
 /// The processor of all guests under `accelerator`, if it is not the machine's.
@@ -66,12 +77,15 @@ struct Ground {
     orders: Orders,
     teller: Teller,
     steps: Steps,
+    /// The limit of the cluster link could not be lifted.
+    still_limited: bool,
 }
 
 /// Runs the phases. `files` holds the pipe to the outside.
 ///
 /// # Errors
-/// The host refuses something that every phase needs. A phase that fails does not keep the others from running.
+/// The host refuses something that every phase needs. A phase that fails does not keep the others from running; one of ours
+/// makes the exit status that of a failure.
 pub(crate) fn inside(orders: Orders, files: Vec<OwnedFd>, channel: OwnedFd) -> Result<ExitCode> {
     let pipe = File::from(files.into_iter().next().context("the pipe was not handed over")?);
     let mut last = Teller::new(pipe.try_clone()?);
@@ -92,14 +106,11 @@ pub(crate) fn inside(orders: Orders, files: Vec<OwnedFd>, channel: OwnedFd) -> R
         orders,
         teller: Teller::new(pipe),
         steps: Steps::new(),
+        still_limited: false,
     };
     ground.teller.tell(&Word::Accelerator(accelerator))?;
     netns::make_network(&ground.plan)?;
-    let phases = chosen(
-        &ground.orders.only,
-        ground.orders.quick,
-        ground.orders.linux.is_some(),
-    );
+    let phases = ground.orders.phases();
     let mut failed = false;
     for (index, phase) in phases
         .iter()
@@ -113,7 +124,7 @@ pub(crate) fn inside(orders: Orders, files: Vec<OwnedFd>, channel: OwnedFd) -> R
         let seconds = ground.steps.end(phase.name, &outcome).as_secs_f64();
         let name = phase.name.to_owned();
         if let Err(error) = outcome {
-            failed = true;
+            failed |= phase.who.is_ours();
             ground.teller.tell(&Word::Problem(format!("{name}: {error:#}")))?;
         }
         ground.teller.tell(&Word::Phase { name, seconds })?;
@@ -143,9 +154,14 @@ impl Ground {
                 let limit = link::limit(&self.plan)?;
                 self.steps.note(limit);
                 let outcome = self.pair(phase);
-                link::lift(&self.plan)?;
+                if let Err(error) = link::lift(&self.plan) {
+                    self.still_limited = true;
+                    let problem = format!("the limit of the cluster link could not be lifted: {error:#}");
+                    self.teller.tell(&Word::Problem(problem))?;
+                }
                 outcome
             }
+            Who::Pair if self.still_limited => bail!("the cluster link is still limited"),
             Who::Pair => self.pair(phase),
         }
     }
@@ -209,7 +225,7 @@ impl Ground {
         let ingredients = Ingredients {
             plan: &self.plan,
             machine: &self.machine,
-            options: &[],
+            options: &phase.options,
             words: &phase.words,
             images: [self.orders.image.clone(), self.orders.image.clone()],
             accelerator: self.accelerator,

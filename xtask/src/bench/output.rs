@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use figures::experiment::{EXPERIMENTS, Experiment, Shape};
 use figures::ratio::ratios;
 use figures::report::{self, Circumstances};
@@ -29,13 +29,18 @@ pub(super) fn prepare(out: &Path) -> Result<()> {
 /// Writes everything below `out` and prints the main tables.
 ///
 /// # Errors
-/// A file cannot be written, or a figure not be drawn.
-pub(super) fn write(out: &Path, rows: &Rows, only: &[String], circumstances: &Circumstances) -> Result<()> {
+/// `results.json` or `report.md` cannot be written. A figure that cannot be drawn is a problem that the report tells.
+pub(super) fn write(
+    out: &Path,
+    rows: &Rows,
+    only: &[String],
+    mut circumstances: Circumstances,
+) -> Result<()> {
     put(&out.join("results.json"), rows.to_json().as_bytes())?;
     let asked = |name: &str| is_asked(only, name);
     let ratios = ratios(rows, asked);
-    let drawn = draw(out, rows, asked)?;
-    let text = report::markdown(rows, &ratios, asked, &drawn, circumstances);
+    let drawn = draw(out, rows, asked, &mut circumstances.problems);
+    let text = report::markdown(rows, &ratios, asked, &drawn, &circumstances);
     put(&out.join("report.md"), text.as_bytes())?;
 
     println!();
@@ -77,30 +82,44 @@ fn print_table(rows: &Rows, experiment: &Experiment) {
 }
 
 /// Draws what there is, and removes what an earlier run left of the others: it would be taken for this one's.
-fn draw(out: &Path, rows: &Rows, asked: impl Fn(&str) -> bool) -> Result<Vec<&'static str>> {
+fn draw(
+    out: &Path,
+    rows: &Rows,
+    asked: impl Fn(&str) -> bool,
+    problems: &mut Vec<String>,
+) -> Vec<&'static str> {
     let mut drawn = Vec::new();
     for experiment in EXPERIMENTS {
         for plot in experiment.plots {
             let [svg, png] = ["svg", "png"].map(|suffix| out.join(format!("{}.{suffix}", plot.file)));
-            let drawing = if asked(experiment.name) {
-                plot::draw(rows, experiment, plot).with_context(|| format!("cannot draw {}", plot.file))?
-            } else {
-                None
-            };
-            if let Some(drawing) = drawing {
-                put(&svg, drawing.svg.as_bytes())?;
-                put(&png, &drawing.png)?;
-                drawn.push(plot.file);
-            } else {
-                // Mostly there is none.
-                let _ = (fs::remove_file(svg), fs::remove_file(png));
+            // Mostly there is none.
+            let _ = (fs::remove_file(&svg), fs::remove_file(&png));
+            if !asked(experiment.name) {
+                continue;
+            }
+            let outcome = plot::draw(rows, experiment, plot)
+                .map_err(Error::from)
+                .and_then(|drawing| {
+                    let Some(drawing) = drawing else { return Ok(false) };
+                    put(&svg, drawing.svg.as_bytes())?;
+                    put(&png, &drawing.png)?;
+                    Ok(true)
+                });
+            match outcome {
+                Ok(true) => drawn.push(plot.file),
+                Ok(false) => {}
+                Err(error) => problems.push(format!("{} could not be drawn: {error:#}", plot.file)),
             }
         }
     }
-    Ok(drawn)
+    drawn
 }
 
-fn put(path: &Path, bytes: &[u8]) -> Result<()> {
+/// Writes a file.
+///
+/// # Errors
+/// It cannot be written; the message names it.
+pub(super) fn put(path: &Path, bytes: &[u8]) -> Result<()> {
     fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 
@@ -109,12 +128,12 @@ mod tests {
     use super::*;
     use figures::row::{Accel, Row};
     use hs_core::figure::{Figure, Pause};
+    use std::path::PathBuf;
 
-    #[test]
-    fn a_run_leaves_its_own_files_and_no_others() {
-        let out = std::env::temp_dir().join(format!("hotspare-bench-{}", std::process::id()));
+    /// An empty directory, and a run with one row.
+    fn ground(name: &str) -> (PathBuf, Rows) {
+        let out = std::env::temp_dir().join(format!("hotspare-{name}-{}", std::process::id()));
         prepare(&out).unwrap();
-        fs::write(out.join("policy-pause.svg"), "an earlier run's").unwrap();
         let mut rows = Rows::default();
         rows.push(Row {
             figure: Figure {
@@ -130,7 +149,31 @@ mod tests {
             },
             accel: Accel::Tcg,
         });
-        write(&out, &rows, &["size-1pct".into()], &Circumstances::default()).unwrap();
+        (out, rows)
+    }
+
+    #[test]
+    fn a_figure_that_cannot_be_drawn_is_a_problem_that_the_report_tells() {
+        let (out, rows) = ground("undrawn");
+        // Where a file should be.
+        fs::create_dir(out.join("size-1pct-pause.svg")).unwrap();
+        write(&out, &rows, &["size-1pct".into()], Circumstances::default()).unwrap();
+        let read = Rows::from_json(&fs::read_to_string(out.join("results.json")).unwrap()).unwrap();
+        let report = fs::read_to_string(out.join("report.md")).unwrap();
+        fs::remove_dir_all(&out).unwrap();
+        assert_eq!(read, rows);
+        assert!(
+            report.contains("- size-1pct-pause could not be drawn"),
+            "{report}"
+        );
+        assert!(!report.contains("](size-1pct-pause.svg)"), "{report}");
+    }
+
+    #[test]
+    fn a_run_leaves_its_own_files_and_no_others() {
+        let (out, rows) = ground("bench");
+        fs::write(out.join("policy-pause.svg"), "an earlier run's").unwrap();
+        write(&out, &rows, &["size-1pct".into()], Circumstances::default()).unwrap();
         let mut names: Vec<String> = fs::read_dir(&out)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())

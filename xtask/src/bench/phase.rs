@@ -22,6 +22,13 @@ pub(super) enum Who {
     Pair,
 }
 
+impl Who {
+    /// Whether it measures us, and not what we are compared with.
+    pub(super) const fn is_ours(self) -> bool {
+        matches!(self, Who::Guest | Who::LimitedPair | Who::Pair)
+    }
+}
+
 /// One phase.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Phase {
@@ -30,6 +37,8 @@ pub(super) struct Phase {
     pub(super) shows: &'static str,
     /// What the measuring program is told.
     pub(super) words: Vec<String>,
+    /// Further options of the kernel, in a pair.
+    pub(super) options: Vec<String>,
     pub(super) limit: Duration,
 }
 
@@ -89,10 +98,40 @@ pub(super) fn chosen(only: &[String], quick: bool, linux: bool) -> Vec<Phase> {
             name,
             shows,
             words: words(who, &names, only.is_empty(), quick),
+            options: Vec::new(),
             limit: Duration::from_secs(if quick { quick_s } else { full_s }),
         });
     }
     phases
+}
+
+/// A person chose how long the test program takes, and can end it. A guest that hangs is not left for ever.
+const PROGRAM_LIMIT: Duration = Duration::from_secs(24 * 3600);
+
+/// The one phase of `--run` with these `knobs`: a guest alone, or a pair where the checkpoints go to the link.
+pub(super) fn program(knobs: &str) -> Phase {
+    let pair = knobs.split_whitespace().any(|word| word == "sink=link");
+    let (mut words, mut options) = (Vec::new(), Vec::new());
+    if pair {
+        words.push("pair".to_owned());
+    }
+    words.push("run".into());
+    for word in knobs.split_whitespace() {
+        match word.split_once('=') {
+            // A pair's node is told these by its kernel's options.
+            Some(("mode", mode)) if pair => options.push(format!("hs.cptfork={mode}")),
+            Some(("way", way)) if pair => options.push(format!("hs.checkpoint={way}")),
+            _ => words.push(word.into()),
+        }
+    }
+    Phase {
+        who: if pair { Who::Pair } else { Who::Guest },
+        name: "run",
+        shows: "the thesis's test program",
+        words,
+        options,
+        limit: PROGRAM_LIMIT,
+    }
 }
 
 /// Whether the experiment `name` is part of a run with this `--only`.
@@ -161,6 +200,34 @@ mod tests {
             "only=fig6-1 only=policy quick"
         );
         assert_eq!(words(&["fig6-1", "policy"], true)[2], "only=fig6-1 quick");
+    }
+
+    #[test]
+    fn the_test_program_is_told_its_knobs() {
+        let alone = program(" mem-kib=4096  sink=pipe mode=eager ");
+        assert_eq!(
+            (alone.who, alone.words.join(" ").as_str()),
+            (Who::Guest, "run mem-kib=4096 sink=pipe mode=eager")
+        );
+        assert!(alone.options.is_empty());
+        let pair = program("sink=link regions=2 mode=eager way=copy");
+        assert_eq!(
+            (pair.who, pair.words.join(" ").as_str()),
+            (Who::Pair, "pair run sink=link regions=2")
+        );
+        assert_eq!(pair.options, ["hs.cptfork=eager", "hs.checkpoint=copy"]);
+        assert_eq!(program("").words, ["run"]);
+    }
+
+    #[test]
+    fn only_our_own_phases_make_a_run_fail() {
+        let phases = chosen(&[], true, true);
+        let ours: Vec<&str> = phases
+            .iter()
+            .filter(|phase| phase.who.is_ours())
+            .map(|phase| phase.name)
+            .collect();
+        assert_eq!(ours, ["guest", "limited-pair", "pair"]);
     }
 
     #[test]
