@@ -70,9 +70,14 @@ impl Bars {
             .guest_accel()
             .map(|accel| format!("guests on {accel}; "))
             .unwrap_or_default();
+        let lines = if bars.iter().any(|bar| bar.value.spread.is_some()) {
+            "; lines from the least run to the greatest"
+        } else {
+            ""
+        };
         Some(Bars {
             title: experiment.title.into(),
-            subtitle: format!("{accel}the thesis's machine was another: compare within a colour"),
+            subtitle: format!("{accel}the thesis's machine was another: compare within a colour{lines}"),
             label: plot.quantity.label(),
             axis: Axis::log_for_bars(&values),
             bars,

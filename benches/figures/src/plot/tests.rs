@@ -2,7 +2,15 @@ use super::*;
 use crate::experiment::{EXPERIMENTS, find};
 use crate::row::Rows;
 use crate::row::tests::{figure, rows};
-use hs_core::figure::Figure;
+use hs_core::figure::{Figure, Spread};
+
+/// A spread of runs, some of which were disturbed.
+fn around(middle: f64) -> Spread {
+    Spread {
+        min: middle * 0.9,
+        max: middle * 1.4,
+    }
+}
 
 /// A made-up run of every experiment: what a full one gives, in shape.
 fn made_up() -> Rows {
@@ -53,13 +61,17 @@ fn made_up() -> Rows {
                     4.0 * (place as f64 + 1.0).powf(1.7) + x.powf(0.2 * place as f64 * 0.4) * place as f64;
                 let mut point = figure(name, series, *x, pause, pause * 2.5);
                 if name.starts_with("table") {
+                    let wall_s = 0.02 * 3f64.powi(place as i32);
                     point = Figure {
-                        wall_s: Some(0.02 * 3f64.powi(place as i32)),
+                        wall_s: Some(wall_s),
+                        wall_spread_s: Some(around(wall_s)),
                         ..figure(name, series, *x, 0.0, 0.0)
                     };
                 }
                 if name.starts_with("fig6-3") || name.starts_with("fig6-4") || name == "replication" {
-                    point.rate_per_s = Some(100.0 / x / (place as f64 + 1.0));
+                    let rate_per_s = 100.0 / x / (place as f64 + 1.0);
+                    point.rate_per_s = Some(rate_per_s);
+                    point.rate_spread_per_s = Some(around(rate_per_s));
                 }
                 all.push(point);
             }
@@ -112,6 +124,8 @@ fn every_plot_of_a_whole_run_is_drawn_with_its_labels() {
             if experiment.shape == Shape::Curves {
                 assert!(has(experiment.x_label), "{}: {words:?}", plot.file);
             }
+            let explained = words.iter().any(|word| word.contains("from the least run"));
+            assert!(explained, "{}: {words:?}", plot.file);
             let mut reader = png::Decoder::new(std::io::Cursor::new(&drawing.png))
                 .read_info()
                 .unwrap();
