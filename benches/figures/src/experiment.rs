@@ -314,6 +314,17 @@ mod tests {
     }
 
     #[test]
+    fn the_guest_knows_what_it_is_asked_for() {
+        let asked = EXPERIMENTS
+            .iter()
+            .filter(|experiment| experiment.grounds.iter().any(|ground| *ground != Ground::Linux));
+        for experiment in asked {
+            let name = experiment.name;
+            assert!(Measured::find(name).is_some(), "{name} is not known to the guest");
+        }
+    }
+
+    #[test]
     fn names_and_files_are_unique_and_plain() {
         let names: Vec<&str> = EXPERIMENTS.iter().map(|experiment| experiment.name).collect();
         let files = EXPERIMENTS.iter().flat_map(|experiment| experiment.plots);
