@@ -8,14 +8,14 @@
 //!   page 2  rw- ------------->  C    copy C' <------------  page 2 r--: the parent wrote, the child kept a copy
 //! ```
 //!
-//! `cptfork` ([`fork`]) makes a child that may look at what the window was, in one of three ways ([`Mode`]). In each the
+//! `cptfork` (`fork.rs`) makes a child that may look at what the window was, in one of three ways ([`Mode`]). In each the
 //! pages of a child's view are *dirty* ones, or all; it *wants* a page as long as it has no frame of its own for it. The
 //! parent's first write to such a page ([`fault`]) leaves a copy to the children that want it. A page that no child wants becomes
 //! writable without a copy.
 //!
-//! - `lazy` takes the right to write away high up in the tree ([`lazy`]): constant time. Each span is settled once,
-//!   by the child or by the parent's first write into it ([`settle`]).
-//! - `eager` walks every entry, as in the thesis ([`eager`]). `faults` has the write fault record what is modified ([`bitmap`]).
+//! - `lazy` takes the right to write away high up in the tree (`lazy.rs`): constant time. Each span is settled once,
+//!   by the child or by the parent's first write into it (`settle.rs`).
+//! - `eager` walks every entry, as in the thesis (`eager.rs`). `faults` has the write fault record what is modified (`bitmap.rs`).
 //!
 //! Frames for the copies and for the children's tables are set aside at `cptfork`. When they run dry all the same,
 //! a child is cancelled: the application's write never fails.

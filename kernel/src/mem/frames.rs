@@ -201,7 +201,7 @@ impl Batch {
     }
 }
 
-/// Up to `count` frames, but not more than a batch, out of the reserve that [`reserve`] set aside; the reserve shrinks by as
+/// Up to `count` frames, but not more than a batch, out of the reserve that [`reserve_most`] set aside; the reserve shrinks by as
 /// many.
 pub fn allocate_reserved(count: usize) -> Batch {
     let mut frames = FRAMES.lock();
