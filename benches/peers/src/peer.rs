@@ -6,6 +6,7 @@
 
 mod copies;
 mod fork;
+mod guarded;
 mod pagemap_scan;
 mod pipe;
 mod segv;
@@ -165,8 +166,8 @@ pub(crate) fn start<'m>(
         Series::ForkThp => Box::new(fork::ForkPeer::new(memory, fork::Kind::Huge)?),
         Series::SoftDirty => Box::new(soft_dirty::SoftDirtyPeer::new(memory, alive)?),
         Series::PagemapScan => Box::new(pagemap_scan::PagemapScanPeer::new(memory, alive)?),
-        Series::Segv => Box::new(segv::SegvPeer::new(memory)?),
-        Series::UffdWp => Box::new(uffd_wp::UffdWpPeer::new(memory)?),
+        Series::Segv => Box::new(segv::peer(memory)?),
+        Series::UffdWp => Box::new(uffd_wp::peer(memory)?),
         Series::Pipe => Box::new(pipe::PipePeer::new(memory, contents)?),
         Series::Cow | Series::Share | Series::Drop => {
             anyhow::bail!("{} is measured by the tables only", series.name())

@@ -87,7 +87,8 @@ impl State {
     }
 
     /// Leaves a copy of the page to the children that want it, and with it copies of hot ones after it, which would fault
-    /// too; `copies_max` in all, at least one. If there is no frame for it, children are cancelled until none wants it: the write must not fail.
+    /// too; `copies_max` in all, at least one. If there is no frame for it, children are cancelled until none wants it: the
+    /// write must not fail.
     fn keep_for_children(&mut self, index: SpanIndex, page: usize, copies_max: usize) {
         loop {
             let span = self.spans.known_mut(index);

@@ -60,6 +60,10 @@ impl<'a> Ear<'a> {
                 }))
             }
             Line::Event(Event::Refused { what, why }) => {
+                // A refused command line is the last that is heard.
+                if what == "options" {
+                    self.last_words = Some(why.clone());
+                }
                 (self.tell)(Word::Problem(format!("{name}: refused {what}: {why}")))
             }
             Line::Event(Event::Exit { why }) => {
