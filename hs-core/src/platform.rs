@@ -4,12 +4,17 @@
 //! system for tests and benchmarks, with plain copies instead of copy-on-write. Every call may be made
 //! from any thread; none may be made from an interrupt handler.
 
+mod console;
+mod files;
+
 use alloc::boxed::Box;
 use core::fmt;
 use core::ops::{Add, Deref, DerefMut, Sub};
 use core::sync::atomic::AtomicU32;
 use core::time::Duration;
 
+pub use self::console::Console;
+pub use self::files::{FileError, FileHandle, Files};
 use crate::event::Event;
 
 /// Length of a page in bytes.
@@ -190,6 +195,16 @@ pub trait Machine: Sync {
 
     /// The calling thread holds one lock less.
     fn lock_released(&self);
+
+    /// The files of its disk, if it has one.
+    fn files(&self) -> Option<&'static dyn Files> {
+        None
+    }
+
+    /// Its terminal, if it has one.
+    fn console(&self) -> Option<&'static dyn Console> {
+        None
+    }
 
     /// Tells the outside world: one JSON object a line on the event channel.
     fn emit(&self, event: &Event);
