@@ -20,7 +20,7 @@ const ATTEMPT_LIMIT: Duration = Duration::from_millis(250);
 /// How long the service may leave bytes unacknowledged, in milliseconds: then nobody will take them any more.
 const SILENCE_MS: u32 = 30_000;
 /// How long a client's new connection is kept waiting for a master.
-const CONNECT_LIMIT: Duration = Duration::from_secs(15);
+pub(crate) const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 
 /// Counts connections, and waits when there are too many.
 #[derive(Default)]
@@ -69,7 +69,10 @@ pub(crate) fn start(listener: TcpListener, service: SocketAddr) {
 }
 
 /// Reaches `service`, however often it takes.
-fn reach(service: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
+///
+/// # Errors
+/// It could not be reached within `limit`.
+pub(crate) fn reach(service: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
     let begun = Instant::now();
     loop {
         let attempt = Instant::now();

@@ -18,7 +18,7 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 const FORBIDDEN: [&str; 3] = ["libc", "getrandom", "cpufeatures"];
 
 /// All guests there are.
-pub(crate) const GUESTS: [&str; 3] = ["kv", "ktest", "bench"];
+pub(crate) const GUESTS: [&str; 4] = ["kv", "tetris", "ktest", "bench"];
 
 /// Which of the two images of an application.
 #[derive(Clone, Copy, PartialEq, Eq)]

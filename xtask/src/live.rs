@@ -5,6 +5,7 @@
 //! the namespace when this one ends in any other way.
 
 use std::io::{Stdout, Write, stdout};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -21,6 +22,7 @@ use ratatui::widgets::{Paragraph, Row, Table, Widget};
 use ratatui::{Terminal, TerminalOptions, Viewport};
 
 use crate::pair::Pair;
+use crate::player::Player;
 
 /// Rows of the status.
 const HEIGHT: u16 = 6;
@@ -44,6 +46,8 @@ pub(crate) enum Console {
     Plain,
     /// To a terminal with a status at its bottom.
     Live(Box<Screen>),
+    /// To the last row of a terminal that is in the application.
+    Player(Player),
 }
 
 impl Console {
@@ -61,13 +65,27 @@ impl Console {
         }
     }
 
+    /// Puts the terminal into the application at `service`.
+    pub(crate) fn play(&mut self, service: SocketAddr) {
+        // The status leaves the terminal as it was first.
+        *self = Console::Plain;
+        match Player::open(service) {
+            Ok(player) => *self = Console::Player(player),
+            Err(error) => eprintln!("no game on this terminal: {error:#}"),
+        }
+    }
+
     /// Prints a line, which may hold line breaks.
     pub(crate) fn line(&mut self, text: &str) {
-        if let Console::Live(screen) = self {
-            if screen.line(text).is_ok() {
-                return;
+        match self {
+            Console::Plain => {}
+            Console::Player(player) => return player.line(text),
+            Console::Live(screen) => {
+                if screen.line(text).is_ok() {
+                    return;
+                }
+                *self = Console::Plain;
             }
-            *self = Console::Plain;
         }
         println!("{text}");
         // To a pipe too each line goes out at once: others wait for it.
@@ -76,9 +94,12 @@ impl Console {
 
     /// Draws the status, if there is one and it is time.
     pub(crate) fn draw(&mut self, pair: &Pair, title: &str) {
-        if let Console::Live(screen) = self
-            && screen.draw(pair, title).is_err()
-        {
+        let drawn = match self {
+            Console::Plain => return,
+            Console::Live(screen) => screen.draw(pair, title),
+            Console::Player(player) => player.draw(),
+        };
+        if drawn.is_err() {
             *self = Console::Plain;
         }
     }
@@ -87,6 +108,7 @@ impl Console {
     pub(crate) fn key(&mut self) -> Option<Key> {
         match self {
             Console::Live(_) => pressed(),
+            Console::Player(player) => player.key(),
             Console::Plain => None,
         }
     }
@@ -94,7 +116,7 @@ impl Console {
     /// How long one may sleep before the next key or drawing is due.
     pub(crate) fn patience(&self) -> Duration {
         match self {
-            Console::Live(_) => PERIOD / 2,
+            Console::Live(_) | Console::Player(_) => PERIOD / 2,
             Console::Plain => Duration::from_secs(3600),
         }
     }

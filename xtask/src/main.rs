@@ -16,6 +16,7 @@ mod host;
 mod live;
 mod netns;
 mod pair;
+mod player;
 mod profile;
 mod qemu;
 mod report;

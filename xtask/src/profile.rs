@@ -76,6 +76,9 @@ pub(crate) struct AppPlan {
     /// What it is asked to see whether it serves, and how it must answer.
     pub(crate) question: String,
     pub(crate) answer: String,
+    /// Whether a person plays it at a terminal, so that `run-pair` hands over its own.
+    #[serde(default)]
+    pub(crate) terminal: bool,
 }
 
 /// `qemu/q35.toml`.

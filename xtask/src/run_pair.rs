@@ -326,6 +326,9 @@ impl Run<'_> {
                     forward::start(listener, self.service);
                     self.console
                         .line(&format!("ready: service 127.0.0.1:{}", self.orders.port));
+                    if self.app.terminal && self.orders.live {
+                        self.console.play(self.service);
+                    }
                     let now = Instant::now();
                     ready_at = Some(now);
                     kill_due = self.orders.kill_master_after.map(|after| now + after);
