@@ -76,10 +76,9 @@ impl Player {
 
     /// Shows a message in the last row.
     pub(crate) fn line(&mut self, text: &str) {
-        text.lines()
-            .last()
-            .unwrap_or_default()
-            .clone_into(&mut self.message);
+        // The one before still counts: what follows a takeover comes at once.
+        let before = self.message.rsplit(" | ").next().unwrap_or_default().to_owned();
+        self.message = format!("{before} | {}", text.lines().last().unwrap_or_default());
         self.drawn = None;
     }
 

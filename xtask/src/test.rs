@@ -9,6 +9,7 @@ mod inside;
 mod pairs;
 mod run;
 mod runner;
+mod tetris;
 
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -165,6 +166,11 @@ const STEPS: &[Step] = &[
     Step {
         name: "pair-idle",
         shows: "an idle pair leaves the host idle",
+        body: Body::Inside(180),
+    },
+    Step {
+        name: "pair-tetris",
+        shows: "a game whose master dies ends as one whose master lives",
         body: Body::Inside(180),
     },
     Step {

@@ -275,6 +275,14 @@ impl<C: Copy + PartialEq> Table<C> {
     }
 }
 
+/// Plays what a program types, where time stands still: what a table with [`Ticks::Manual`] does. Returns how many keys the
+/// game has taken.
+pub fn play(game: &mut Game, typed: &[u8]) -> u64 {
+    let mut keys = 0;
+    type_in(game, &mut keys, Ticks::Manual, &mut Viewer::new(), typed);
+    keys
+}
+
 /// A viewer has typed `bytes`. Returns whether the game has changed, the count of its keys too.
 fn type_in(game: &mut Game, keys: &mut u64, ticks: Ticks, viewer: &mut Viewer, bytes: &[u8]) -> bool {
     let mut changed = false;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use hs_core::event::Event;
 
-use super::{Orders, guest, pairs};
+use super::{Orders, guest, pairs, tetris};
 use crate::accel::{self, Accelerator};
 use crate::command::{bare_words, root, show};
 use crate::events::Line;
@@ -53,6 +53,7 @@ const TESTS: &[Test] = &[
     ("pair-conformance", &[("kv", Variant::Usual)], pairs::conformance),
     ("pair-benchmark", &[("kv", Variant::Usual)], pairs::benchmark),
     ("pair-idle", &[("kv", Variant::Usual)], pairs::idle),
+    ("pair-tetris", &[("tetris", Variant::Usual)], tetris::takeover),
 ];
 
 fn find(name: &str) -> Result<&'static Test> {
@@ -127,11 +128,21 @@ impl Ground {
 
     /// A pair that has just been started.
     pub(super) fn pair(&self, images: [PathBuf; 2], cluster: Option<[Plug; 2]>) -> Result<Pair> {
+        self.pair_of(images, &self.plan.app("kv")?.words, cluster)
+    }
+
+    /// The same of an application that is told `words`.
+    pub(super) fn pair_of(
+        &self,
+        images: [PathBuf; 2],
+        words: &[String],
+        cluster: Option<[Plug; 2]>,
+    ) -> Result<Pair> {
         Pair::start(&Ingredients {
             plan: &self.plan,
             machine: &self.machine,
             options: &[],
-            words: &self.plan.app("kv")?.words,
+            words,
             images,
             accelerator: self.accelerator,
             cpu: None,

@@ -1,0 +1,154 @@
+//! A game of Tetris through the death of its machine.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use tetris::game::{Bag, Game, Kind};
+use tetris::table::play;
+use tetris::viewer::{Answer, ENQUIRY};
+
+use super::inside::{Ground, READY_LIMIT, take_over};
+use crate::guest_build::{self, Variant};
+
+/// Keys of the script.
+const KEYS: usize = 400;
+/// How long an answer may take.
+const LIMIT: Duration = Duration::from_secs(10);
+/// The variable that makes a run play the same keys and kill at the same move again.
+const SEED: &str = "HS_TEST_SEED";
+
+/// A seeded game with scripted keys, its master killed at a random move, against the same game without a machine.
+pub(super) fn takeover(ground: &Ground) -> Result<String> {
+    let seed = match std::env::var(SEED) {
+        Ok(seed) => seed
+            .parse()
+            .with_context(|| format!("{SEED}={seed} is no number"))?,
+        Err(_) => RandomState::new().hash_one(0) & 0xffff_ffff,
+    };
+    play_through(ground, seed).with_context(|| format!("to play this again: {SEED}={seed}"))
+}
+
+fn play_through(ground: &Ground, seed: u64) -> Result<String> {
+    let script = script(seed);
+    let kill_at = KEYS / 4 + (seed % (KEYS as u64 / 2)) as usize;
+    let words = ["port=2323".into(), "ticks=manual".into(), format!("seed={seed}")];
+    let image = guest_build::image("tetris", Variant::Usual);
+    let mut pair = ground.pair_of([image.clone(), image], &words, None)?;
+    pair.wait_until_ready(READY_LIMIT)?;
+    let service = SocketAddr::from((ground.plan.service.address, 2323));
+
+    let mut player = Player::sit_down(service)?;
+    ensure!(player.keys == 0, "a new game has taken {} keys", player.keys);
+    for key in &script[..kill_at] {
+        player.press(*key)?;
+        while pair.next(Instant::now()).is_some() {}
+    }
+    // Nobody knows yet whether the last one was taken.
+    player.stream.get_mut().write_all(&script[kill_at..=kill_at])?;
+    let took = take_over(&mut pair)?;
+    let mut player = Player::sit_down(service)?;
+    let survived = player.keys as usize;
+    ensure!(
+        survived == kill_at || survived == kill_at + 1,
+        "{kill_at} keys were answered, and {survived} survived"
+    );
+    for key in &script[survived..] {
+        player.press(*key)?;
+    }
+    let expected = expected(seed, &script)?;
+    if player.state != expected {
+        return Err(pair.failure(&format!(
+            "the game is another one\nexpected {expected}\nfound    {}",
+            player.state
+        )));
+    }
+    pair.end();
+    Ok(format!("seed {seed}, killed at key {kill_at} of {KEYS}; {took}"))
+}
+
+/// Keys as they come from `seed`: moves, turns, falls, drops, and what means nothing.
+fn script(seed: u64) -> Vec<u8> {
+    let mut bag = Bag::new(!seed);
+    let key = |kind| match kind {
+        Kind::I => b'a',
+        Kind::O => b'd',
+        Kind::T => b'w',
+        Kind::S => b'z',
+        Kind::Z => b's',
+        Kind::J => b' ',
+        Kind::L => b'.',
+    };
+    (0..KEYS).map(|_| key(bag.draw())).collect()
+}
+
+/// What a game without a machine says after the same keys.
+fn expected(seed: u64, script: &[u8]) -> Result<String> {
+    let mut game = Game::new(seed);
+    let keys = play(&mut game, script);
+    let mut line = String::new();
+    Answer { keys, game: &game }.write(&mut line)?;
+    Ok(line.trim_end().to_owned())
+}
+
+/// A program at the table.
+struct Player {
+    stream: BufReader<TcpStream>,
+    /// Keys that the game has taken, as its last answer says.
+    keys: u64,
+    state: String,
+}
+
+impl Player {
+    fn sit_down(service: SocketAddr) -> Result<Player> {
+        let stream = TcpStream::connect_timeout(&service, LIMIT).context("the game cannot be reached")?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        stream.set_nodelay(true)?;
+        let mut player = Player {
+            stream: BufReader::new(stream),
+            keys: 0,
+            state: String::new(),
+        };
+        player.stream.get_mut().write_all(&[ENQUIRY])?;
+        player.listen()?;
+        Ok(player)
+    }
+
+    /// Presses a key, and waits until it is said to be taken.
+    fn press(&mut self, key: u8) -> Result<()> {
+        let before = self.keys;
+        self.stream.get_mut().write_all(&[key])?;
+        self.listen()?;
+        ensure!(
+            self.keys == before + 1,
+            "{} keys were taken after {before} and one more",
+            self.keys
+        );
+        Ok(())
+    }
+
+    /// Reads the next answer. What was drawn before the enquiry was read stands before the first.
+    fn listen(&mut self) -> Result<()> {
+        let mut bytes = Vec::new();
+        let at = loop {
+            bytes.clear();
+            ensure!(
+                self.stream.read_until(b'\n', &mut bytes)? > 0,
+                "the game has ended"
+            );
+            let found = bytes.windows(6).position(|window| window == b"state ");
+            if let Some(at) = found {
+                break at;
+            }
+        };
+        self.state = String::from_utf8(bytes.split_off(at))?.trim_end().to_owned();
+        let keys = self
+            .state
+            .split_once("keys=")
+            .and_then(|(_, rest)| rest.split_once(' '));
+        self.keys = keys.context("an answer without a count of keys")?.0.parse()?;
+        Ok(())
+    }
+}
