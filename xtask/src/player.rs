@@ -27,13 +27,17 @@ use crate::live::Key;
 /// Time between two drawings of the last row.
 const PERIOD: Duration = Duration::from_millis(100);
 
+/// How the line begins that tells of a takeover.
+pub(crate) const TAKEOVER: &str = "takeover:";
+
 const IAC: u8 = 255;
 const ESCAPE: u8 = 0x1b;
 
 /// A terminal that plays.
 pub(crate) struct Player {
     keys: Receiver<Key>,
-    /// What the last row says.
+    /// What the last row says: of the last takeover, and the newest line.
+    takeover: String,
     message: String,
     drawn: Option<Instant>,
 }
@@ -69,6 +73,7 @@ impl Player {
         });
         Ok(Player {
             keys,
+            takeover: String::new(),
             message: String::new(),
             drawn: None,
         })
@@ -76,9 +81,14 @@ impl Player {
 
     /// Shows a message in the last row.
     pub(crate) fn line(&mut self, text: &str) {
-        // The one before still counts: what follows a takeover comes at once.
-        let before = self.message.rsplit(" | ").next().unwrap_or_default().to_owned();
-        self.message = format!("{before} | {}", text.lines().last().unwrap_or_default());
+        let last = text.lines().last().unwrap_or_default();
+        if last.starts_with(TAKEOVER) {
+            // What follows it comes at once, and a player has no eyes for it.
+            last.clone_into(&mut self.takeover);
+            self.message.clear();
+        } else {
+            last.clone_into(&mut self.message);
+        }
         self.drawn = None;
     }
 
@@ -91,7 +101,7 @@ impl Player {
             return Ok(());
         }
         let (columns, rows) = terminal::size()?;
-        let text = format!("k kills the master   q quits   {}", self.message);
+        let text = format!("k kill master  q quit  {}  {}", self.takeover, self.message);
         let text: String = text.chars().take(usize::from(columns)).collect();
         // Cursor and colours are the service's: saved and restored around it.
         let mut out = stdout().lock();

@@ -22,6 +22,7 @@ use crate::host::{self, Purpose};
 use crate::live::{Console, Key};
 use crate::netns::{self, Task, on_stop};
 use crate::pair::{Happening, Ingredients, Pair, in_a_line};
+use crate::player::TAKEOVER;
 use crate::profile::{AppPlan, Plan};
 use crate::qemu::{Sign, in_words};
 use crate::report::Report;
@@ -367,7 +368,7 @@ impl Run<'_> {
     fn announce_takeovers(&mut self) {
         for takeover in &self.pair.takeovers[self.announced..] {
             self.console.line(&format!(
-                "takeover: spare is master after {:.0} ms",
+                "{TAKEOVER} spare is master after {:.0} ms",
                 takeover.total_ms
             ));
             self.takeover_due = None;
