@@ -18,7 +18,9 @@
 mod front;
 mod pipe;
 mod rounds;
+mod serve;
 mod spare;
+mod turn;
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -41,6 +43,7 @@ use self::front::Front;
 pub use self::front::ServiceGuard;
 use self::pipe::Pipe;
 use self::rounds::{Inbox, PairThread};
+pub use self::serve::{refuse, serve};
 use self::spare::Takeover;
 use crate::announce::Announcer;
 use crate::channel::frame::Session;

@@ -8,17 +8,15 @@
 extern crate alloc;
 
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use core::net::SocketAddr;
 use core::time::Duration;
 
 use allocator_api2::boxed::Box;
-use hs_core::checkpoint::Flags;
 use hs_core::class::{Class, ClassId};
-use hs_core::event::Event;
-use hs_core::platform::{Exit, Instant, Machine};
+use hs_core::platform::Machine;
 use hs_core::registry::thread::{self, Work};
-use hs_net::node::{Node, Start, node};
+use hs_net::node::{Node, node};
 use hs_net::service::{ConnectionError, ConnectionId};
 use kernel::Guest;
 use kv::command::{Pair, Surroundings};
@@ -43,40 +41,11 @@ const CONNECTIONS_BYTES: usize = 1 << 20;
 const BACKLOG: usize = 32;
 
 fn main(guest: &'static Guest) -> ! {
-    let words = guest.options().application.iter().map(String::as_str);
-    if let Err(error) = Options::parse(words) {
-        refuse(guest, &format!("{error}"));
+    let options = guest.options();
+    if let Err(error) = Options::parse(options.application.iter().map(String::as_str)) {
+        hs_net::node::refuse(guest, &format!("{error}"));
     }
-    let Some(pair) = guest.options().pair.clone() else {
-        refuse(
-            guest,
-            "kv runs as a node of a pair: hs.role= and the pair's addresses are missing",
-        );
-    };
-    let &[service_nic, cluster_nic, ..] = guest.nics() else {
-        refuse(
-            guest,
-            &format!("kv needs two network cards, and {} are there", guest.nics().len()),
-        );
-    };
-    hs_net::node::run(Start {
-        machine: guest,
-        memory: guest,
-        service_nic,
-        cluster_nic,
-        pair,
-        application: APPLICATION,
-        start,
-    })
-}
-
-fn refuse(guest: &Guest, why: &str) -> ! {
-    log::error!("{why}");
-    guest.emit(&Event::Refused {
-        what: "options".to_string(),
-        why: why.to_string(),
-    });
-    guest.exit(Exit::BadOptions)
+    hs_net::node::serve(guest, options.pair.as_ref(), guest.nics(), APPLICATION, start)
 }
 
 /// Makes the server, on a first master.
@@ -116,24 +85,19 @@ impl Work for Kv {
         self.server
             .resume(&mut Wire(node), clock.now_ms(wall_ms(machine)));
         loop {
-            let seen = node.signal().seen();
+            let seen = node.look();
             let now = machine.now();
-            node.service().poll(now);
             let now_ms = clock.now_ms(wall_ms(machine));
             let round = self
                 .server
                 .round(&mut Wire(node), &Figures(node), &mut scratch, now_ms);
-            let poll_at = send(node);
-            if round.changed || node.checkpoint_wanted() {
-                // Refused for now or lost later, the node remembers, and asks for it again.
-                let _ = node.checkpoint(Flags::ASYNC | Flags::INCREMENTAL);
-            }
+            node.service().flush(machine.now());
+            node.keep(round.changed);
             if !round.busy {
                 let due = round
                     .due_ms
                     .map(|due| now + Duration::from_millis(due.saturating_sub(now_ms)));
-                node.signal()
-                    .wait(seen, [poll_at, due].into_iter().flatten().min());
+                node.rest(seen, due);
             }
         }
     }
@@ -152,13 +116,6 @@ impl Surroundings for Figures {
             build_id: self.0.machine().build_id(),
         }
     }
-}
-
-/// Sends what the server has said, and returns when the stack has to be looked at again.
-fn send(node: &'static Node) -> Option<Instant> {
-    let mut service = node.service();
-    service.flush(node.machine().now());
-    service.poll_at(node.machine().now())
 }
 
 /// The service stack as the server's transport. Its lock is taken for each call alone: whoever holds a lock runs before

@@ -8,21 +8,19 @@
 extern crate alloc;
 
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use core::time::Duration;
 
 use allocator_api2::boxed::Box;
 use hs_core::checkpoint::{CheckpointError, Flags};
 use hs_core::class::{Class, ClassId};
-use hs_core::event::Event;
-use hs_core::platform::{Exit, Machine};
 use hs_core::registry::thread::{self, Work};
-use hs_net::node::{Node, Start, node};
+use hs_net::node::{Node, node};
 use hs_net::service::ConnectionId;
 use kernel::Guest;
 use tetris::options::Options;
 use tetris::scores::{Day, Scores};
-use tetris::table::{Ended, News, Round, SCRATCH_BYTES, Table, Wire};
+use tetris::table::{Ended, News, SCRATCH_BYTES, Table, Wire};
 
 kernel::entry!(main);
 
@@ -41,43 +39,11 @@ const BACKLOG: usize = 8;
 const TRIES: u32 = 5;
 
 fn main(guest: &'static Guest) -> ! {
-    let words = guest.options().application.iter().map(String::as_str);
-    if let Err(error) = Options::parse(words) {
-        refuse(guest, &format!("{error}"));
+    let options = guest.options();
+    if let Err(error) = Options::parse(options.application.iter().map(String::as_str)) {
+        hs_net::node::refuse(guest, &format!("{error}"));
     }
-    let Some(pair) = guest.options().pair.clone() else {
-        refuse(
-            guest,
-            "tetris runs as a node of a pair: hs.role= and the pair's addresses are missing",
-        );
-    };
-    let &[service_nic, cluster_nic, ..] = guest.nics() else {
-        refuse(
-            guest,
-            &format!(
-                "tetris needs two network cards, and {} are there",
-                guest.nics().len()
-            ),
-        );
-    };
-    hs_net::node::run(Start {
-        machine: guest,
-        memory: guest,
-        service_nic,
-        cluster_nic,
-        pair,
-        application: APPLICATION,
-        start,
-    })
-}
-
-fn refuse(guest: &Guest, why: &str) -> ! {
-    log::error!("{why}");
-    guest.emit(&Event::Refused {
-        what: "options".to_string(),
-        why: why.to_string(),
-    });
-    guest.exit(Exit::BadOptions)
+    hs_net::node::serve(guest, options.pair.as_ref(), guest.nics(), APPLICATION, start)
 }
 
 /// Makes the table, on a first master.
@@ -111,38 +77,31 @@ impl Work for Tetris {
         let mut scratch = [0; SCRATCH_BYTES];
         let mut looked = machine.now();
         loop {
-            let seen = node.signal().seen();
+            let seen = node.look();
             let now = machine.now();
-            node.service().poll(now);
             let today = Day::of(machine.wall_clock().as_secs());
             let round = self
                 .table
                 .round(&mut Lines(node), &mut scratch, now.since(looked), today);
             looked = now;
-            if round.changed || node.checkpoint_wanted() {
-                checkpoint(node, &round);
+            if round.changed && round.answer_due {
+                keep_for_certain(node);
+            } else {
+                node.keep(round.changed);
             }
             self.table.show(&mut Lines(node));
-            let poll_at = {
-                let mut service = node.service();
-                service.flush(machine.now());
-                service.poll_at(machine.now())
-            };
-            if !round.busy {
+            if round.busy {
+                node.service().flush(machine.now());
+            } else {
                 let due = round.due_in.map(|due| now + due.max(Duration::from_micros(1)));
-                node.signal()
-                    .wait(seen, [poll_at, due].into_iter().flatten().min());
+                node.rest(seen, due);
             }
         }
     }
 }
 
-fn checkpoint(node: &'static Node, round: &Round) {
-    if !round.answer_due {
-        // Refused for now or lost later, the node remembers, and asks for it again.
-        let _ = node.checkpoint(Flags::ASYNC | Flags::INCREMENTAL);
-        return;
-    }
+/// Returns when the spare has what was done.
+fn keep_for_certain(node: &'static Node) {
     for _ in 0..TRIES {
         let seen = node.signal().seen();
         match node.checkpoint(Flags::INCREMENTAL) {
