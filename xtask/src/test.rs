@@ -10,6 +10,7 @@ mod pairs;
 mod run;
 mod runner;
 mod tetris;
+mod visitors;
 
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -171,6 +172,11 @@ const STEPS: &[Step] = &[
     Step {
         name: "pair-tetris",
         shows: "a game whose master dies ends as one whose master lives",
+        body: Body::Inside(180),
+    },
+    Step {
+        name: "pair-visitors",
+        shows: "the application of docs/your-first-app.md counts on after its machine's death",
         body: Body::Inside(180),
     },
     Step {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use hs_core::event::Event;
 
-use super::{Orders, guest, pairs, tetris};
+use super::{Orders, guest, pairs, tetris, visitors};
 use crate::accel::{self, Accelerator};
 use crate::command::{bare_words, root, show};
 use crate::events::Line;
@@ -54,6 +54,11 @@ const TESTS: &[Test] = &[
     ("pair-benchmark", &[("kv", Variant::Usual)], pairs::benchmark),
     ("pair-idle", &[("kv", Variant::Usual)], pairs::idle),
     ("pair-tetris", &[("tetris", Variant::Usual)], tetris::takeover),
+    (
+        "pair-visitors",
+        &[("visitors", Variant::Usual)],
+        visitors::takeover,
+    ),
 ];
 
 fn find(name: &str) -> Result<&'static Test> {
