@@ -39,6 +39,11 @@ pub mod role;
 pub mod roots;
 pub mod sync;
 
+/// The tests of `with_class` need it, and the others run on it too.
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: raw::Scoped<std::alloc::System> = raw::Scoped::new(std::alloc::System);
+
 pub use library::{
     AREAS_MAX, AdoptError, CLASSES_MAX, DESCRIPTORS_MAX, NotStarted, ROOTS_MAX, SIGNALS_MAX, StartError,
     THREADS_MAX, adopt, start,

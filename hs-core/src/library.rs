@@ -4,18 +4,15 @@
 //! window start
 //! ├─ library area: fixed-size tables, integers only
 //! │    magic "HotSpare" │ layout version │ pages of this area │ pages of the window
-//! │    cursor: first address of the window that was never given out
-//! │    counts of classes, areas, threads │ which roots are set │ counts of signals, descriptors
-//! │    roots   [ROOTS_MAX]     a word each
-//! │    classes [CLASSES_MAX]   id, address of the class's header (its first area's start)
-//! │    areas   [AREAS_MAX]     start, pages, class; ascending
+//! │    classes ever made │ counts of areas, threads │ which roots are set │ counts of signals, descriptors
+//! │    roots   [ROOTS_MAX]     a word each; of an address, the tag of its type and the length
+//! │    classes [CLASSES_MAX]   id, serial number, address of the class's header; serial 0 is an empty place
+//! │    areas   [AREAS_MAX]     start, pages, place of the class; ascending, disjoint
 //! │    threads [THREADS_MAX]   function, argument
 //! │    signals [SIGNALS_MAX]   number, mask, handler
 //! │    descriptors             a record each, of them [DESCRIPTORS_MAX]
-//! ├─ first area of some class: its header, then blocks
-//! ├─ areas of classes, in the order in which they were asked for, without gaps
-//! ├─ cursor
-//! └─ never mapped yet … window end
+//! ├─ areas of classes, each as low as it fitted when it was asked for; a class's first one begins with its header
+//! └─ … window end
 //! ```
 //!
 //! Everything here changes seldom (a class is made or grows, a worker comes or goes), so that an incremental checkpoint
@@ -24,26 +21,31 @@
 //!
 //! One lock guards all of it and all classes: the global allocation lock, outside checkpointable memory (a lock inside
 //! would be restored held). Whoever holds it knows all allocators quiescent.
-//!
-//! Deliberately absent: giving addresses out twice. The window is far larger than any memory.
 
 mod adopt;
+mod areas;
 
 use alloc::vec::Vec;
 use core::fmt;
 use core::mem::size_of;
+use core::ops::{Deref, DerefMut};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 pub use self::adopt::{AdoptError, adopt};
-use crate::class::{ClassError, ClassId};
+use self::areas::AreaEntry;
+use crate::class::ClassId;
+use crate::class::ledger::{self, Ledger};
+use crate::class::scope::{self, Outside};
 use crate::platform::{CheckpointMemory, Cptctl, CptctlError, MapError, PAGE_LEN, PageRange};
 use crate::raw::Window;
 use crate::registry::descriptor::{self, Descriptor};
 use crate::registry::signal::{SignalAction, SignalNumber};
 use crate::registry::thread::Worker;
+use crate::roots;
 use crate::sync::{Mutex, MutexGuard};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"HotSpare");
-const LAYOUT_VERSION: u32 = 2;
+const LAYOUT_VERSION: u32 = 3;
 
 /// Most words that [`roots`](crate::roots) hold.
 pub const ROOTS_MAX: usize = 16;
@@ -52,9 +54,9 @@ pub const CLASSES_MAX: usize = 64;
 /// Most areas of all classes together.
 pub const AREAS_MAX: usize = 512;
 /// Most registered workers.
-pub const THREADS_MAX: usize = 64;
+pub const THREADS_MAX: usize = 128;
 /// Most registered descriptors.
-pub const DESCRIPTORS_MAX: usize = 64;
+pub const DESCRIPTORS_MAX: usize = 128;
 /// Most registered signals: each of them once.
 pub const SIGNALS_MAX: usize = SignalNumber::ALL.len();
 
@@ -63,16 +65,20 @@ const LIBRARY_PAGES: usize = size_of::<LibraryArea>().div_ceil(PAGE_LEN);
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(crate) struct ClassEntry {
-    pub(crate) id: u64,
+    pub(crate) id: u32,
+    /// No two classes of a program ever have the same, and no class has 0.
+    pub(crate) serial: u32,
     pub(crate) header: usize,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
-struct AreaEntry {
-    start: usize,
-    pages: u32,
-    class: u32,
+pub(crate) struct RootEntry {
+    pub(crate) value: usize,
+    /// 0 for a plain word.
+    pub(crate) tag: u64,
+    /// Length of what is kept at the address `value`.
+    pub(crate) len_bytes: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,14 +103,13 @@ pub(crate) struct LibraryArea {
     layout_version: u32,
     pages: u32,
     window_pages: usize,
-    cursor: usize,
-    class_count: u32,
+    class_serial: u32,
     area_count: u32,
     thread_count: u32,
     roots_set: u32,
     signal_count: u32,
     descriptor_count: u32,
-    roots: [usize; ROOTS_MAX],
+    roots: [RootEntry; ROOTS_MAX],
     classes: [ClassEntry; CLASSES_MAX],
     areas: [AreaEntry; AREAS_MAX],
     threads: [ThreadEntry; THREADS_MAX],
@@ -113,17 +118,46 @@ pub(crate) struct LibraryArea {
 }
 
 impl LibraryArea {
-    pub(crate) fn root(&self, index: usize) -> Option<usize> {
+    pub(crate) fn root(&self, index: usize) -> Option<RootEntry> {
         (self.roots_set & (1 << index) != 0).then(|| self.roots[index])
     }
 
-    pub(crate) fn set_root(&mut self, index: usize, value: usize) {
-        self.roots[index] = value;
+    pub(crate) fn set_root(&mut self, index: usize, root: RootEntry) {
+        self.roots[index] = root;
         self.roots_set |= 1 << index;
     }
 
-    pub(crate) fn classes(&self) -> &[ClassEntry] {
-        &self.classes[..self.class_count as usize]
+    /// The classes there are, each with its place in the table.
+    pub(crate) fn classes(&self) -> impl Iterator<Item = (usize, &ClassEntry)> {
+        let entries = self.classes.iter().enumerate();
+        entries.filter(|(_, class)| class.serial != 0)
+    }
+
+    /// The class at `place` of the table, if there is one.
+    #[inline]
+    pub(crate) fn class(&self, place: usize) -> Option<&ClassEntry> {
+        self.classes.get(place).filter(|class| class.serial != 0)
+    }
+
+    /// A place in the table of classes that is empty.
+    pub(crate) fn empty_class(&self) -> Option<usize> {
+        self.classes.iter().position(|class| class.serial == 0)
+    }
+
+    /// Enters a class, whose serial number is returned. `None` if there are no numbers left.
+    pub(crate) fn enter_class(&mut self, place: usize, id: ClassId, header: usize) -> Option<u32> {
+        let serial = self.class_serial.checked_add(1)?;
+        self.class_serial = serial;
+        self.classes[place] = ClassEntry {
+            id: id.0,
+            serial,
+            header,
+        };
+        Some(serial)
+    }
+
+    pub(crate) fn remove_class(&mut self, place: usize) {
+        self.classes[place].serial = 0;
     }
 
     pub(crate) fn threads(&self) -> &[ThreadEntry] {
@@ -226,13 +260,55 @@ impl fmt::Display for StartError {
 pub(crate) struct Library {
     memory: &'static dyn CheckpointMemory,
     window: Window,
+    ledger: Option<Ledger>,
 }
 
 static LIBRARY: Mutex<Option<Library>> = Mutex::new(None);
 
-/// Takes the allocation lock: all class allocators and registries are quiescent while it is held.
+/// The window of the library's memory: its start, and its length in bytes. For the global allocator, which asks of each block.
+static WINDOW: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+
+/// Whether `address` lies in the window that the library works on.
 #[inline]
-pub(crate) fn lock() -> MutexGuard<'static, Option<Library>> {
+pub(crate) fn window_holds(address: usize) -> bool {
+    let [start, len_bytes] = &WINDOW;
+    address.wrapping_sub(start.load(Ordering::Acquire)) < len_bytes.load(Ordering::Acquire)
+}
+
+/// The allocation lock, held by a thread that is in no class's scope for as long.
+pub(crate) struct Locked {
+    library: MutexGuard<'static, Option<Library>>,
+    // Behind the lock: let go of after it.
+    _outside: Outside,
+}
+
+impl Deref for Locked {
+    type Target = Option<Library>;
+
+    fn deref(&self) -> &Option<Library> {
+        &self.library
+    }
+}
+
+impl DerefMut for Locked {
+    fn deref_mut(&mut self) -> &mut Option<Library> {
+        &mut self.library
+    }
+}
+
+/// Takes the allocation lock: all class allocators and registries are quiescent while it is held. Whatever is allocated under
+/// it is the library's or the kernel's own, so it leaves the scope of [`with_class`](crate::class::with_class).
+pub(crate) fn lock() -> Locked {
+    let outside = scope::leave();
+    Locked {
+        library: LIBRARY.lock(),
+        _outside: outside,
+    }
+}
+
+/// Takes the allocation lock to give out a block or to take one back: nothing else may be allocated under it.
+#[inline]
+pub(crate) fn lock_for_blocks() -> MutexGuard<'static, Option<Library>> {
     LIBRARY.lock()
 }
 
@@ -242,6 +318,33 @@ pub(crate) fn with<R>(with: impl FnOnce(&mut Library) -> R) -> Result<R, NotStar
 }
 
 impl Library {
+    fn new(memory: &'static dyn CheckpointMemory, ledger: Option<Ledger>) -> Self {
+        Self {
+            memory,
+            window: Window::new(memory.window()),
+            ledger,
+        }
+    }
+
+    /// Makes this the library of the program, whose roots nobody has taken yet.
+    fn take_office(self, office: &mut Option<Library>) {
+        let window = self.window.range();
+        WINDOW[0].store(window.start(), Ordering::Release);
+        WINDOW[1].store(window.len_bytes(), Ordering::Release);
+        roots::forget_taken();
+        *office = Some(self);
+    }
+
+    /// Where blocks are accounted for, if they are.
+    pub(crate) fn ledger(&mut self) -> Option<&mut Ledger> {
+        self.ledger.as_mut()
+    }
+
+    /// As [`ledger`](Self::ledger), with what it is held against.
+    pub(crate) fn ledger_and_window(&mut self) -> Option<(&mut Ledger, &mut Window)> {
+        self.ledger.as_mut().map(|ledger| (ledger, &mut self.window))
+    }
+
     pub(crate) fn window(&self) -> &Window {
         &self.window
     }
@@ -281,49 +384,6 @@ impl Library {
         let start = self.window.range().start();
         self.window.table_mut(start).0
     }
-
-    /// Maps and installs the next `pages` pages of the window for `class`.
-    pub(crate) fn add_area(&mut self, class: ClassId, pages: usize) -> Result<PageRange, ClassError> {
-        let window = self.window.range();
-        let tables = self.tables();
-        if tables.area_count as usize == AREAS_MAX {
-            return Err(ClassError::TooManyAreas);
-        }
-        let range = PageRange::new(tables.cursor, pages)
-            .filter(|range| window.encloses(*range) && u32::try_from(pages).is_ok())
-            .ok_or(ClassError::WindowFull)?;
-        self.memory.map(range).map_err(ClassError::Map)?;
-        if let Err(error) = self.memory.cptctl(Cptctl::Install(&[range])) {
-            self.memory
-                .unmap(range)
-                .expect("a range mapped just now can be unmapped");
-            return Err(ClassError::Install(error));
-        }
-        let tables = self.tables_mut();
-        tables.areas[tables.area_count as usize] = AreaEntry {
-            start: range.start(),
-            pages: pages as u32,
-            class: class.0,
-        };
-        tables.area_count += 1;
-        tables.cursor = range.end();
-        Ok(range)
-    }
-
-    /// Enters the class into the directory; `false` if that is full.
-    pub(crate) fn add_class(&mut self, class: ClassId, header: usize) -> bool {
-        let tables = self.tables_mut();
-        let count = tables.class_count as usize;
-        if count == CLASSES_MAX {
-            return false;
-        }
-        tables.classes[count] = ClassEntry {
-            id: u64::from(class.0),
-            header,
-        };
-        tables.class_count += 1;
-        true
-    }
 }
 
 /// The installed ranges of `memory`, into `ranges`. Nothing but the query, if there are no more than it holds already: as
@@ -358,17 +418,13 @@ pub fn start(memory: &'static dyn CheckpointMemory) -> Result<(), StartError> {
             .expect("a range mapped just now can be unmapped");
         return Err(StartError::Install(error));
     }
-    let mut fresh = Library {
-        memory,
-        window: Window::new(window),
-    };
+    let mut fresh = Library::new(memory, ledger::of_fresh());
     let tables = fresh.tables_mut();
     // The rest is zero, as mapped: no classes, areas, threads and roots.
     tables.magic = MAGIC;
     tables.layout_version = LAYOUT_VERSION;
     tables.pages = LIBRARY_PAGES as u32;
     tables.window_pages = window.pages();
-    tables.cursor = range.end();
-    *library = Some(fresh);
+    fresh.take_office(&mut library);
     Ok(())
 }

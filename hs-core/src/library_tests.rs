@@ -5,7 +5,9 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::class::{Class, ClassId};
 use crate::host::{HostMemory, Session};
-use crate::library::{AdoptError, DESCRIPTORS_MAX, LibraryArea, SIGNALS_MAX, THREADS_MAX, adopt};
+use crate::library::{
+    AdoptError, CLASSES_MAX, DESCRIPTORS_MAX, LibraryArea, ROOTS_MAX, SIGNALS_MAX, THREADS_MAX, adopt,
+};
 use crate::platform::{CheckpointMemory, Cptctl, PAGE_LEN, PageRange};
 use crate::registry::descriptor::{self, Descriptor, DescriptorKind};
 use crate::registry::signal::{self, SignalMask, SignalNumber};
@@ -48,7 +50,7 @@ fn workers_are_listed_in_the_order_of_their_registration() {
 fn roots_keep_what_they_are_set_to() {
     let _session = Session::start(64);
     let ids: Vec<RootId> = (0..=u8::MAX).map_while(RootId::new).collect();
-    assert_eq!(ids.len(), crate::ROOTS_MAX);
+    assert_eq!(ids.len(), ROOTS_MAX);
     assert!(ids.iter().all(|id| roots::get(*id).is_none()));
     for (value, id) in ids.iter().enumerate().step_by(2) {
         roots::set(*id, value).unwrap();
@@ -70,6 +72,8 @@ fn adopt_with(memory: &'static HostMemory, offset: usize, bytes: &[u8]) -> Resul
 
 #[test]
 fn only_a_sound_state_is_taken_up() {
+    const CLASSES: usize = 48 + ROOTS_MAX * 24;
+    const AREAS: usize = CLASSES + CLASSES_MAX * 16;
     let session = Session::start(64);
     let memory = session.memory();
     let class = Class::create(ClassId(5), 0).unwrap();
@@ -94,12 +98,21 @@ fn only_a_sound_state_is_taken_up() {
     );
     assert_eq!(adopt_with(memory, 16, &[9]), Err(AdoptError::WrongWindow));
     for (offset, bytes) in [
-        (24, &[1][..]),
+        // Classes ever made; counts of areas, threads, signals, descriptors.
+        (24, &[0][..]),
+        (28, &[255; 2]),
         (32, &[255]),
-        (36, &[255; 2]),
         (40, &[255]),
-        (48, &[255]),
-        (52, &[255]),
+        (44, &[255]),
+        // The class's id and serial number, its header's address; the area's start, length and class.
+        (CLASSES, &[6]),
+        (CLASSES + 4, &[0]),
+        (CLASSES + 4, &[2]),
+        (CLASSES + 9, &[0x11]),
+        (CLASSES + 16, &[5, 0, 0, 0, 1, 0, 0, 0]),
+        (AREAS + 1, &[0x01]),
+        (AREAS + 8, &[0]),
+        (AREAS + 12, &[3]),
     ] {
         let result = adopt_with(memory, offset, bytes);
         assert!(

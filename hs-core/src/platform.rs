@@ -169,7 +169,7 @@ pub trait Machine: Sync {
     /// Fresh random bits. Not for keys: those need the machine's entropy source.
     fn random_u64(&self) -> u64;
 
-    /// Starts a thread. It ends when `body` returns.
+    /// Starts a thread. It ends when `body` returns. A `body` with captures is boxed by the caller, outside every class.
     ///
     /// # Errors
     /// The table of threads is full, or memory is.
@@ -195,6 +195,13 @@ pub trait Machine: Sync {
 
     /// The calling thread holds one lock less.
     fn lock_released(&self);
+
+    /// A word of the calling thread's own, 0 in a new thread: which class its allocations go into, for
+    /// [`with_class`](crate::class::with_class). 0 where the kernel allocates on its own behalf. Never allocates.
+    fn scope(&self) -> usize;
+
+    /// Gives the calling thread's word a new value, and returns the old one. Never allocates.
+    fn swap_scope(&self, scope: usize) -> usize;
 
     /// The files of its disk, if it has one.
     fn files(&self) -> Option<&'static dyn Files> {

@@ -23,7 +23,7 @@ pub(crate) struct Registered {
 }
 
 /// What is registered, as it stands in the tables: taken down in a checkpoint's pause, and read when there is time. To read
-/// 64 descriptors takes longer than all else of the pause.
+/// 128 descriptors takes longer than all else of the pause.
 #[derive(Debug, Default)]
 pub(crate) struct Records {
     threads: Vec<ThreadEntry>,

@@ -26,6 +26,12 @@ pub fn machine() -> &'static dyn Machine {
         .expect("hs_core::sync::install is the first step of every program on the library")
 }
 
+/// The machine, if one is installed: for the global allocator, which is older than it.
+#[inline]
+pub(crate) fn machine_if_installed() -> Option<&'static dyn Machine> {
+    MACHINE.get().copied()
+}
+
 /// A lock that sleeps while another thread holds it. Its holder runs at the highest priority, so that
 /// a checkpoint child that holds one cannot be kept from letting go by a busy application.
 pub type Mutex<T> = lock_api::Mutex<crate::raw::SleepingLock, T>;

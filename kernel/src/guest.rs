@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use core::sync::atomic::AtomicU32;
 use core::time::Duration;
 
+use hs_core::class::outside_classes;
 use hs_core::event::Event;
 use hs_core::platform::{
     CheckpointMemory, ChildBody, Cptctl, CptctlError, CptforkError, EndedHook, Exit, Instant, Machine,
@@ -80,8 +81,16 @@ impl Machine for Guest {
         thread::lock_released();
     }
 
+    fn scope(&self) -> usize {
+        thread::scope()
+    }
+
+    fn swap_scope(&self, scope: usize) -> usize {
+        thread::swap_scope(scope)
+    }
+
     fn emit(&self, event: &Event) {
-        dev::events::emit(event);
+        outside_classes(|| dev::events::emit(event));
     }
 
     fn build_id(&self) -> [u8; 20] {

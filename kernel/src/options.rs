@@ -42,6 +42,8 @@ pub struct Options {
     pub pair: Option<PairConfig>,
     /// How `cptfork` freezes.
     pub cptfork: Mode,
+    /// Whether each block of a class is accounted for, so that wrong frees are found.
+    pub check_blocks: bool,
     /// Seed of [`Machine::random_u64`](hs_core::platform::Machine::random_u64), so that a run can be
     /// repeated.
     pub seed: Option<u64>,
@@ -72,12 +74,13 @@ const DEADLINE: usize = 7;
 const NCON: usize = 8;
 const CHECKPOINT: usize = 9;
 const CPTFORK: usize = 10;
-const SEED: usize = 11;
-const LOG: usize = 12;
+const CHECK_BLOCKS: usize = 11;
+const SEED: usize = 12;
+const LOG: usize = 13;
 
 /// The options there are, at the index of the constant of the same name. Up to [`CHECKPOINT`] they are the
 /// pair's.
-const NAMES: [Name; 13] = [
+const NAMES: [Name; 14] = [
     Name("hs.role"),
     Name("hs.service"),
     Name("hs.machine"),
@@ -89,6 +92,7 @@ const NAMES: [Name; 13] = [
     Name("hs.ncon"),
     Name("hs.checkpoint"),
     Name("hs.cptfork"),
+    Name("hs.check-blocks"),
     Name("hs.seed"),
     Name("hs.log"),
 ];
@@ -403,6 +407,12 @@ impl Options {
             Some("trace") => LevelFilter::Trace,
             Some(_) => return Err(values.malformed(LOG, "error, warn, info, debug or trace")),
         };
+        let check_blocks = match values.0[CHECK_BLOCKS] {
+            None => cfg!(debug_assertions),
+            Some("on") => true,
+            Some("off") => false,
+            Some(_) => return Err(values.malformed(CHECK_BLOCKS, "on or off")),
+        };
         let cptfork = match values.0[CPTFORK] {
             None => Mode::default(),
             Some(word) => Mode::ALL
@@ -413,6 +423,7 @@ impl Options {
         Ok(Options {
             pair: values.pair()?,
             cptfork,
+            check_blocks,
             seed: values.number(SEED, "a number below 2^64")?,
             log,
             application: words.map(String::from).collect(),

@@ -22,6 +22,7 @@ fn an_empty_line_is_a_guest_alone() {
     let alone = Options {
         pair: None,
         cptfork: Mode::Lazy,
+        check_blocks: cfg!(debug_assertions),
         seed: None,
         log: LevelFilter::Info,
         application: vec![],
@@ -35,7 +36,7 @@ fn an_empty_line_is_a_guest_alone() {
 fn a_whole_line() {
     let line = std::format!(
         "{PAIR} hs.heartbeat-ms=5 hs.deadline-ms=15 hs.ncon=16 hs.checkpoint=copy \
-         hs.cptfork=eager hs.seed=18446744073709551615 hs.log=trace \
+         hs.cptfork=eager hs.check-blocks=on hs.seed=18446744073709551615 hs.log=trace \
          -- port=6379 -- x"
     );
     let options = parse(&line).unwrap();
@@ -63,6 +64,8 @@ fn a_whole_line() {
     assert_eq!(pair.ncon, 16);
     assert_eq!(pair.checkpoint, Choice::Copy);
     assert_eq!(options.cptfork, Mode::Eager);
+    assert!(options.check_blocks);
+    assert!(!parse("hs.check-blocks=off").unwrap().check_blocks);
     assert_eq!(options.seed, Some(u64::MAX));
     assert_eq!(options.log, LevelFilter::Trace);
     assert_eq!(options.application, ["port=6379", "--", "x"]);
@@ -144,6 +147,7 @@ fn what_is_malformed_is_refused_with_what_is_expected() {
         ("hs.checkpoint", ""),
         ("hs.cptfork", "Lazy"),
         ("hs.cptfork", "fork"),
+        ("hs.check-blocks", "yes"),
         ("hs.seed", "-1"),
         ("hs.seed", "18446744073709551616"),
         ("hs.log", "loud"),

@@ -86,6 +86,7 @@ pub unsafe fn boot(start_info: u64, main: fn(&'static Guest) -> !) -> ! {
     time::set_wall_clock(dev::rtc::read());
     cpt::choose_routines();
     cpt::set_mode(options.cptfork).unwrap_or_else(|error| panic!("at boot nothing is frozen: {error}"));
+    hs_core::class::check_blocks(options.check_blocks);
     let children = options.pair.as_ref().map_or(cpt::CHILDREN_MAX, |pair| pair.ncon);
     cpt::child::init(children)
         .unwrap_or_else(|error| panic!("no room for {children} checkpoint children: {error}"));

@@ -70,8 +70,8 @@ pub(crate) struct Options {
     ///
     ///   mem-kib=4096     memory of all regions together, in KiB
     ///   regions=4        regions (classes) that it is divided among
-    ///   descriptors=0    registered descriptors, 0 to 64
-    ///   threads=0        registered threads, 0 to 63
+    ///   descriptors=0    registered descriptors, 0 to 128
+    ///   threads=0        registered threads, 0 to 127
     ///   signals=0        registered signals, 0 to 5
     ///   dirty-pct=10     share of the pages that is modified between two checkpoints
     ///   contiguity=4     pages of a run of modified pages

@@ -26,7 +26,7 @@ use crate::{Context, Verdict, check};
 const APPLICATION: u64 = u64::from_be_bytes(*b"hs-ktest");
 
 /// Unmaps all of the window that is installed, so that the library can start anew.
-fn clear_window(context: &Context) -> Result<(), String> {
+pub(crate) fn clear_window(context: &Context) -> Result<(), String> {
     let mut ranges = alloc::vec![window_pages(0, 1); 512];
     let count = context
         .guest
@@ -142,13 +142,13 @@ static TAPE: Tape = Tape {
 };
 static ENDED: Signal = Signal::new();
 
-struct Scene {
+pub(crate) struct Scene {
     checkpointer: Checkpointer,
     numbers: ClassVec<u64, Class>,
 }
 
 impl Scene {
-    fn new(context: &Context, numbers_len: usize) -> Result<Scene, String> {
+    pub(crate) fn new(context: &Context, numbers_len: usize) -> Result<Scene, String> {
         hs_core::start(context.guest).map_err(|error| format!("start: {error}"))?;
         let class = Class::create(ClassId(7), numbers_len * 8).map_err(|error| format!("create: {error}"))?;
         let mut numbers = ClassVec::new_in(class);
@@ -171,16 +171,23 @@ impl Scene {
     }
 
     /// Takes a checkpoint and waits until it is on the tape.
-    fn checkpoint(&self, flags: Flags) -> Result<(CheckpointId, Vec<u8>), String> {
-        let id = self
-            .checkpointer
-            .checkpoint(flags, || ())
-            .map_err(|error| format!("checkpoint: {error}"))?;
-        Ok((id, core::mem::take(&mut *TAPE.bytes.lock())))
+    pub(crate) fn checkpoint(&self, flags: Flags) -> Result<(CheckpointId, Vec<u8>), String> {
+        Ok((self.checkpoint_only(flags)?, self.tape()))
+    }
+
+    /// As [`checkpoint`](Self::checkpoint), and leaves it there.
+    pub(crate) fn checkpoint_only(&self, flags: Flags) -> Result<CheckpointId, String> {
+        let taken = self.checkpointer.checkpoint(flags, || ());
+        taken.map_err(|error| format!("checkpoint: {error}"))
+    }
+
+    /// Takes the newest checkpoint off the tape.
+    pub(crate) fn tape(&self) -> Vec<u8> {
+        core::mem::take(&mut *TAPE.bytes.lock())
     }
 }
 
-fn image(context: &Context) -> Image {
+pub(crate) fn image(context: &Context) -> Image {
     let guest = context.guest;
     let config = ImageConfig {
         build_id: guest.build_id(),
@@ -192,7 +199,7 @@ fn image(context: &Context) -> Image {
 }
 
 /// Feeds a checkpoint in pieces; whether it was taken whole.
-fn feed(image: &mut Image, id: CheckpointId, bytes: &[u8]) -> Result<bool, String> {
+pub(crate) fn feed(image: &mut Image, id: CheckpointId, bytes: &[u8]) -> Result<bool, String> {
     image.begin(id).map_err(|error| format!("begin: {error}"))?;
     let mut whole = false;
     for piece in bytes.chunks(1_400) {

@@ -2,13 +2,14 @@
 //!
 //! Each test is a function that returns figures worth seeing or what was wrong; each result goes out as an event. The
 //! application's words choose: none runs everything; `seed=N` repeats a random run; `only=NAME` runs one test;
-//! `crash=panic|null|stack|undefined` dies in that way, so that the host can look at the report.
+//! `crash=panic|null|stack|undefined|double-free|foreign-free` dies in that way, so that the host can look at the report.
 #![no_std]
 #![no_main]
 
 extern crate alloc;
 
 mod checkpoints;
+mod classes;
 mod crash;
 mod freezing;
 mod library;
@@ -87,6 +88,12 @@ const TESTS: &[Test] = &[
     ("nic-bounce", network::bounce),
     ("nic-ring-full", network::ring_full),
     ("class", library::class),
+    ("class-given-back", classes::given_back),
+    ("class-scope", classes::scoped),
+    ("class-threads", classes::threads),
+    ("class-exhausted", classes::exhaustion),
+    ("class-gone-on-spare", classes::spare_gives_back),
+    ("threads-many", classes::many_threads),
     ("checkpoint-damaged", library::damaged_checkpoint),
     ("checkpoint-restore", library::restore),
 ];
@@ -101,7 +108,7 @@ fn main(guest: &'static Guest) -> ! {
                 Ok(number) => seed = number,
                 Err(_) => refuse(guest, word),
             },
-            Some(("crash", how)) => crash::crash(how).unwrap_or_else(|| refuse(guest, word)),
+            Some(("crash", how)) => crash::crash(guest, how).unwrap_or_else(|| refuse(guest, word)),
             _ => refuse(guest, word),
         }
     }
@@ -140,7 +147,7 @@ fn refuse(guest: &Guest, word: &str) -> ! {
     guest.emit(&Event::Refused {
         what: "options".to_string(),
         why: alloc::format!(
-            "ktest does not know the word {word:?}: only=NAME, seed=N, crash=panic|null|stack|undefined"
+            "ktest does not know the word {word:?}: only=NAME, seed=N, crash=panic|null|stack|undefined|double-free|foreign-free"
         ),
     });
     guest.exit(Exit::BadOptions)

@@ -4,7 +4,7 @@
 //! bucket      0    1    2  …   8  …  35
 //! block      16   32   64    4096    512 GiB      aligned to its length, at most to a page
 //!
-//! a free block:   next free block of the bucket, or 0 │ debug builds: MARK ^ own address │ …
+//! a free block:   next free block of the bucket, or 0 │ …
 //! ```
 //!
 //! A block comes from, in this order: the free list of its bucket; fresh memory, by moving a cursor (so that what is
@@ -14,19 +14,17 @@
 //!
 //! No block has a header: the size comes back with the layout at `free`.
 //!
-//! Deliberately absent: joining free blocks. A class holds things of a kind, whose sizes return.
+//! Deliberately absent: joining free blocks. A class holds things of a kind, whose sizes return. (Whole pages that are free are
+//! found by `trim`, which counts.)
 
 use core::alloc::Layout;
+use core::ops::Range;
 
 use crate::platform::{PAGE_LEN, PageRange};
 use crate::raw::Words;
 
 const SMALLEST_SHIFT: u32 = 4;
 const BUCKETS: usize = 36;
-
-/// What stands in the second word of a free block in debug builds, mixed with its address.
-#[cfg(debug_assertions)]
-const MARK: usize = 0x5af3_9e1b_77d0_4c26;
 
 /// Index of a bucket.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -62,7 +60,8 @@ impl Bucket {
         1 << (self.0 + SMALLEST_SHIFT)
     }
 
-    fn align(self) -> usize {
+    /// What its blocks are aligned to.
+    pub(super) fn align(self) -> usize {
         self.block_bytes().min(PAGE_LEN)
     }
 }
@@ -142,9 +141,6 @@ impl Buckets {
     }
 
     /// Takes back a block of `bucket`. The thesis's `hs_free`.
-    ///
-    /// # Panics
-    /// In debug builds, if it is free already.
     #[inline]
     pub(super) fn free(&mut self, words: &mut Words<'_>, block: usize, bucket: Bucket) {
         self.push(words, block, bucket);
@@ -202,30 +198,101 @@ impl Buckets {
     }
 
     fn push(&mut self, words: &mut Words<'_>, block: usize, bucket: Bucket) {
-        #[cfg(debug_assertions)]
-        {
-            let mark = block + size_of::<usize>();
-            // The mark alone may be what a client left there: only then is the list worth a walk.
-            if words.load(mark) == MARK ^ block {
-                assert!(
-                    !self.is_listed(words, block, bucket),
-                    "block {block:#x} was freed twice"
-                );
-            }
-            words.store(mark, MARK ^ block);
-        }
         let head = &mut self.lists[bucket.0 as usize].head;
         words.store(block, *head);
         *head = block;
         self.occupied |= 1 << bucket.0;
     }
 
-    #[cfg(debug_assertions)]
-    fn is_listed(&self, words: &Words<'_>, block: usize, bucket: Bucket) -> bool {
-        let mut next = self.lists[bucket.0 as usize].head;
-        while next != 0 && next != block {
-            next = words.load(next);
-        }
-        next == block
+    /// What was never given out, in one piece.
+    pub(super) fn fresh(&self) -> Range<usize> {
+        self.fresh..self.fresh_end
     }
+
+    /// Every free block of a class of `total_bytes`, its address and its length, in no order.
+    ///
+    /// # Panics
+    /// If a list does not end: a block was written to after it was freed.
+    pub(super) fn each_free(
+        &self,
+        words: &Words<'_>,
+        total_bytes: usize,
+        mut with: impl FnMut(usize, usize),
+    ) {
+        for (bucket, list) in (0..).map(Bucket).zip(&self.lists) {
+            let len_bytes = bucket.block_bytes();
+            let mut left = total_bytes / len_bytes;
+            let mut next = list.head;
+            while next != 0 {
+                left = left.checked_sub(1).unwrap_or_else(|| endless(bucket));
+                with(next, len_bytes);
+                next = words.load(next);
+            }
+        }
+    }
+
+    /// Whether any of the bytes from `start` to `end` are free.
+    pub(super) fn is_free(&self, words: &Words<'_>, total_bytes: usize, start: usize, end: usize) -> bool {
+        let mut found = self.fresh < end && start < self.fresh_end;
+        self.each_free(words, total_bytes, |block, len_bytes| {
+            found |= block < end && start < block + len_bytes;
+        });
+        found
+    }
+
+    /// Forgets the free blocks, and the fresh memory, that are `gone`: pages, of which no block lies half in. Must be called
+    /// before they go.
+    pub(super) fn forget(&mut self, words: &mut Words<'_>, total_bytes: usize, gone: impl Fn(usize) -> bool) {
+        for index in 0..BUCKETS {
+            let bucket = Bucket(index as u32);
+            let mut left = total_bytes / bucket.block_bytes();
+            let (mut kept, mut next) = (0, self.lists[index].head);
+            let mut skipped = false;
+            while next != 0 {
+                left = left.checked_sub(1).unwrap_or_else(|| endless(bucket));
+                let after = words.load(next);
+                if gone(next) {
+                    skipped = true;
+                } else {
+                    // Only where something is left out: the rest stays clean.
+                    if skipped {
+                        self.link(words, bucket, kept, next);
+                    }
+                    (kept, skipped) = (next, false);
+                }
+                next = after;
+            }
+            if skipped {
+                self.link(words, bucket, kept, 0);
+            }
+            if self.lists[index].head == 0 {
+                self.occupied &= !(1 << index);
+            }
+        }
+        // Of the page that it begins in, all or nothing of it goes.
+        if self.fresh < self.fresh_end && gone(self.fresh) {
+            (self.fresh, self.fresh_end) = (0, 0);
+        }
+        let mut pages = (self.fresh.next_multiple_of(PAGE_LEN)..self.fresh_end).step_by(PAGE_LEN);
+        if let Some(end) = pages.find(|page| gone(*page)) {
+            self.fresh_end = end;
+        }
+    }
+
+    /// Makes `next` follow `block`, or begin the list if `block` is 0.
+    fn link(&mut self, words: &mut Words<'_>, bucket: Bucket, block: usize, next: usize) {
+        if block == 0 {
+            self.lists[bucket.0 as usize].head = next;
+        } else {
+            words.store(block, next);
+        }
+    }
+}
+
+#[cold]
+fn endless(bucket: Bucket) -> ! {
+    panic!(
+        "the free list of {} bytes has no end: a block was written to after it was freed",
+        bucket.block_bytes()
+    )
 }

@@ -1,6 +1,7 @@
 //! A machine on threads of `std`.
 
 use std::boxed::Box;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,6 +18,11 @@ use crate::sync;
 /// Sleepers are told apart by their word's address, roughly.
 const BEDS: usize = 64;
 const EVENTS_MAX: usize = 4096;
+
+std::thread_local! {
+    /// Needs no memory to be there, so that a global allocator can ask for it.
+    static SCOPE: Cell<usize> = const { Cell::new(0) };
+}
 
 /// A [`Machine`] on an ordinary operating system. Priorities mean nothing on it.
 #[derive(Debug)]
@@ -107,6 +113,14 @@ impl Machine for HostMachine {
     fn lock_taken(&self) {}
 
     fn lock_released(&self) {}
+
+    fn scope(&self) -> usize {
+        SCOPE.get()
+    }
+
+    fn swap_scope(&self, scope: usize) -> usize {
+        SCOPE.replace(scope)
+    }
 
     fn emit(&self, event: &Event) {
         let mut events = lock(&self.events);

@@ -7,12 +7,11 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::{
-    AREAS_MAX, CLASSES_MAX, DESCRIPTORS_MAX, LAYOUT_VERSION, LIBRARY, LIBRARY_PAGES, Library, LibraryArea,
-    MAGIC, SIGNALS_MAX, THREADS_MAX, installed,
+    AREAS_MAX, DESCRIPTORS_MAX, LAYOUT_VERSION, LIBRARY_PAGES, Library, LibraryArea, MAGIC, SIGNALS_MAX,
+    THREADS_MAX, installed, lock,
 };
-use crate::class::{ClassHeader, ClassId};
+use crate::class::{ClassHeader, ClassId, ledger};
 use crate::platform::{CheckpointMemory, PageRange};
-use crate::raw::Window;
 use crate::registry::descriptor::{self, Descriptor};
 use crate::registry::signal::{self, SignalAction};
 use crate::sync::machine;
@@ -89,13 +88,10 @@ pub fn adopt(memory: &'static dyn CheckpointMemory) -> Result<(), AdoptError> {
     if !ranges.contains(&own) {
         return Err(AdoptError::NotMapped);
     }
-    let mut library = LIBRARY.lock();
-    let found = Library {
-        memory,
-        window: Window::new(window),
-    };
+    let mut library = lock();
+    let found = Library::new(memory, ledger::of_restored());
     check(&found, own, &ranges)?;
-    *library = Some(found);
+    found.take_office(&mut library);
     Ok(())
 }
 
@@ -113,30 +109,24 @@ fn check(library: &Library, own: PageRange, installed: &[PageRange]) -> Result<(
     if tables.window_pages != library.window.range().pages() {
         return Err(AdoptError::WrongWindow);
     }
-    let counts = (
-        tables.class_count as usize,
-        tables.area_count as usize,
-        tables.thread_count as usize,
-    );
-    let is_beyond = counts.0 > CLASSES_MAX
-        || counts.1 > AREAS_MAX
-        || counts.2 > THREADS_MAX
+    let is_beyond = tables.area_count as usize > AREAS_MAX
+        || tables.thread_count as usize > THREADS_MAX
         || tables.signal_count as usize > SIGNALS_MAX
         || tables.descriptor_count as usize > DESCRIPTORS_MAX;
     if is_beyond {
         return Err(AdoptError::Damaged("a count is beyond its table"));
     }
-    let mut next = own.end();
     let mut known = vec![own];
-    for area in &tables.areas[..counts.1] {
+    let mut end = own.end();
+    for area in tables.areas() {
         let range = PageRange::new(area.start, area.pages as usize)
-            .filter(|range| range.start() == next && library.window.range().encloses(*range))
+            .filter(|range| range.start() >= end && library.window.range().encloses(*range))
             .ok_or(AdoptError::Damaged("an area is out of place"))?;
-        next = range.end();
+        if tables.class(area.class as usize).is_none() {
+            return Err(AdoptError::Damaged("an area is of no class"));
+        }
+        end = range.end();
         known.push(range);
-    }
-    if tables.cursor != next {
-        return Err(AdoptError::Damaged("the cursor is not behind the last area"));
     }
     if let Some(range) = known.iter().find(|range| !installed.contains(range)) {
         return Err(AdoptError::AreasDiffer(*range));
@@ -144,24 +134,34 @@ fn check(library: &Library, own: PageRange, installed: &[PageRange]) -> Result<(
     if let Some(range) = installed.iter().find(|range| !known.contains(range)) {
         return Err(AdoptError::AreasDiffer(*range));
     }
-    for class in tables.classes() {
-        let first = tables.areas[..counts.1]
-            .iter()
-            .find(|area| u64::from(area.class) == class.id);
-        if first.is_none_or(|area| area.start != class.header) {
+    check_classes(library, tables)?;
+    check_registered(tables)
+}
+
+/// Checks the table of classes against the areas, which are sound.
+fn check_classes(library: &Library, tables: &LibraryArea) -> Result<(), AdoptError> {
+    for (place, class) in tables.classes() {
+        if class.serial > tables.class_serial {
+            return Err(AdoptError::Damaged("a class is newer than the newest"));
+        }
+        if tables
+            .classes()
+            .any(|(other, entry)| entry.id == class.id && other != place)
+        {
+            return Err(AdoptError::Damaged("two classes have the same id"));
+        }
+        let owner = tables.area_at(class.header);
+        if !owner.is_some_and(|(area, owner)| area.start() == class.header && owner == place) {
             return Err(AdoptError::Damaged(
-                "a class's header is not at the start of its first area",
+                "a class's header is not at the start of an area of its own",
             ));
         }
-        if !library
-            .window
-            .table::<ClassHeader>(class.header)
-            .is_of(ClassId(class.id as u32))
-        {
+        let header = library.window.table::<ClassHeader>(class.header);
+        if !header.is_of(ClassId(class.id)) {
             return Err(AdoptError::Damaged("a class's header is not one"));
         }
     }
-    check_registered(tables)
+    Ok(())
 }
 
 /// Checks the registries' tables, whose counts are sound.

@@ -8,7 +8,8 @@ use core::ptr::{self, NonNull};
 
 use allocator_api2::alloc::{AllocError, Allocator};
 
-use crate::class::Class;
+use crate::class::{Class, ClassError};
+use crate::library;
 use crate::platform::PageRange;
 use crate::registry::signal::SignalNumber;
 
@@ -19,7 +20,7 @@ use crate::registry::signal::SignalNumber;
 pub(crate) unsafe trait Table {}
 
 // SAFETY: `repr(C)` structs of integers and of arrays of such structs.
-unsafe impl Table for crate::library::LibraryArea {}
+unsafe impl Table for library::LibraryArea {}
 // SAFETY: as above.
 unsafe impl Table for crate::class::ClassHeader {}
 
@@ -122,22 +123,12 @@ impl Words<'_> {
     }
 }
 
-fn dangling(layout: Layout) -> NonNull<[u8]> {
-    let address = ptr::without_provenance_mut(layout.align());
-    // SAFETY: an alignment is not zero.
-    NonNull::slice_from_raw_parts(unsafe { NonNull::new_unchecked(address) }, 0)
-}
-
-// SAFETY: a block that was given out is given out to nobody else, and stays in place, until it is freed: its class never
-// gives memory back. Copies of a `Class` are the same allocator. A block's bucket follows from any layout that fits it.
+// SAFETY: a block that was given out is given out to nobody else, and stays in place, until it is freed: a class's memory is given
+// back only where no block lives, or by `discard`, whose caller vouches for the rest. Copies of a `Class` are the same
+// allocator, and one whose class is gone gives out nothing. A block's bucket follows from any layout that fits it.
 unsafe impl Allocator for Class {
     fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
-        if layout.size() == 0 {
-            return Ok(dangling(layout));
-        }
-        let (address, len_bytes) = self.malloc(layout).ok_or(AllocError)?;
-        let block = NonNull::new(ptr::with_exposed_provenance_mut(address)).ok_or(AllocError)?;
-        Ok(NonNull::slice_from_raw_parts(block, len_bytes))
+        self.allocate_block(layout).map_err(|_| AllocError)
     }
 
     unsafe fn deallocate(&self, block: NonNull<u8>, layout: Layout) {
@@ -195,6 +186,21 @@ unsafe impl Allocator for Class {
     }
 }
 
+impl Class {
+    /// Gives back all memory of the class with whatever lives in it: its id is free again, and its handles are void. Nothing in
+    /// it is dropped. Checkpoints in flight keep their view.
+    ///
+    /// # Safety
+    /// Nothing in the class is used from here on: no reference or pointer into it, and no container that would free a
+    /// block of it. After a restore that is so of whatever is not found again.
+    ///
+    /// # Errors
+    /// See [`ClassError`].
+    pub unsafe fn discard(self) -> Result<(), ClassError> {
+        library::with(|library| self.give_back(library)).unwrap_or(Err(ClassError::NotStarted))
+    }
+}
+
 /// Calls the function at `address`, which was a `fn(usize)` in this same build when it was registered, and lies in its
 /// code (the caller has checked).
 pub(crate) fn call_worker(address: usize, argument: usize) {
@@ -217,6 +223,15 @@ pub(crate) fn call_handler(address: usize, signal: SignalNumber) {
 /// The address of a worker's state, given up to the registry.
 pub(crate) fn expose<T>(state: &'static mut T) -> usize {
     ptr::from_mut(state).expose_provenance()
+}
+
+/// The state at `address` that a root keeps.
+pub(crate) fn reclaim<T>(address: usize) -> &'static mut T {
+    let state = ptr::with_exposed_provenance_mut::<T>(address);
+    // SAFETY: `Root::keep` stored it with the tag of `T`, giving up the one reference to a `T` there, in this build. `Root::take`
+    // has seen that it lies in an area, hands it out once in the life of this library state, and that nobody else does: no
+    // other root keeps a part of it, and no worker is called with it.
+    unsafe { &mut *state }
 }
 
 /// The function of a worker that is all of its state, at `argument`.

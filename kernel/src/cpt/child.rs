@@ -150,6 +150,8 @@ pub(super) fn access_failed(slot: usize, error: FrozenError, frame: &mut TrapFra
 
 /// Where a child goes on that touched what it may not: its work is given up, the thread goes back to the pool.
 extern "C" fn thrown_out(slot: usize) -> ! {
+    // It may have been thrown out of a class's scope.
+    thread::swap_scope(0);
     let failed = STATE.lock().children[slot]
         .as_mut()
         .and_then(|child| child.failed.take());

@@ -2,10 +2,14 @@
 //!
 //! It holds what is not checkpointed: kernel structures, device buffers, the replication channel. Interrupt
 //! handlers never allocate; the lock keeps interrupts off so that a preempted thread cannot hold it.
+//!
+//! In front of it, as the global allocator, is the class that a thread is in (`hs_core::class::with_class`). The kernel knows
+//! no more of classes than the thread's word, and that it must not use them for what is its own.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::NonNull;
 
+use hs_core::raw::Scoped;
 use linked_list_allocator::Heap;
 
 use super::layout::PAGE_LEN;
@@ -20,7 +24,7 @@ static HEAP: IrqMutex<Heap> = IrqMutex::new(Heap::empty());
 struct KernelHeap;
 
 #[global_allocator]
-static ALLOCATOR: KernelHeap = KernelHeap;
+static ALLOCATOR: Scoped<KernelHeap> = Scoped::new(KernelHeap);
 
 // SAFETY: the lock makes every call exclusive; `Heap` fulfils the rest.
 unsafe impl GlobalAlloc for KernelHeap {

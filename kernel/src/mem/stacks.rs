@@ -10,8 +10,8 @@ use crate::sync::IrqMutex;
 
 /// Distance of two stacks: the longest stack and its guard.
 const SLOT_LEN: usize = 2 << 20;
-/// Most stacks at once.
-const SLOTS_MAX: usize = 128;
+/// Most stacks at once: more than there are threads, as those of ended ones are freed later.
+const SLOTS_MAX: usize = 256;
 
 static USED: IrqMutex<[bool; SLOTS_MAX]> = IrqMutex::new([false; SLOTS_MAX]);
 

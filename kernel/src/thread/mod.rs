@@ -13,8 +13,9 @@ mod scheduler;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
+use hs_core::class::outside_classes;
 use hs_core::platform::{Instant, Priority, SpawnError};
 
 use crate::arch::trap::{TrapFrame, VECTOR_SWITCH};
@@ -132,6 +133,16 @@ pub fn spawn(
     stack_len: usize,
     body: Box<dyn FnOnce() + Send>,
 ) -> Result<JoinHandle, SpawnError> {
+    // What the kernel knows of a thread is no class's, whoever asked for it.
+    outside_classes(|| spawn_outside(name, priority, stack_len, body))
+}
+
+fn spawn_outside(
+    name: &'static str,
+    priority: Priority,
+    stack_len: usize,
+    body: Box<dyn FnOnce() + Send>,
+) -> Result<JoinHandle, SpawnError> {
     reap();
     let stack = Stack::new(stack_len).ok_or(SpawnError::OutOfMemory)?;
     let ended = Arc::new(AtomicU32::new(0));
@@ -216,14 +227,37 @@ pub fn wake(word: &AtomicU32, count: usize) {
 
 /// A set of threads, to be woken by [`wake_soon`].
 #[unsafe(link_section = ".hot.1.soon")]
-static WOKEN_SOON: AtomicU64 = AtomicU64::new(0);
+static WOKEN_SOON: [AtomicU64; THREADS_MAX / BITS] = [const { AtomicU64::new(0) }; THREADS_MAX / BITS];
 
-const _: () = assert!(THREADS_MAX <= u64::BITS as usize);
+/// Threads in a word of it.
+const BITS: usize = u64::BITS as usize;
+const _: () = assert!(THREADS_MAX.is_multiple_of(BITS) && THREADS_MAX <= 1 << u8::BITS);
 
 /// Makes `thread`, which waits or is about to, runnable as of the next choice of a thread: at the latest when the slice of the
 /// running one ends, for which the timer is armed. One bit, for the pause of a cptfork: the scheduler is not touched.
 pub fn wake_soon(thread: ThreadId) {
-    WOKEN_SOON.fetch_or(1 << thread.index(), Ordering::Relaxed);
+    let (word, bit) = (thread.index() / BITS, thread.index() % BITS);
+    WOKEN_SOON[word].fetch_or(1 << bit, Ordering::Relaxed);
+}
+
+/// The running thread's word of its own: the switch keeps the others'.
+#[unsafe(link_section = ".hot.1.scope")]
+static SCOPE: AtomicUsize = AtomicUsize::new(0);
+
+/// Which class the calling thread's allocations go into: 0 for none. Whoever keeps interrupts off is the kernel, and allocates
+/// for itself.
+pub fn scope() -> usize {
+    match SCOPE.load(Ordering::Relaxed) {
+        0 => 0,
+        scope if x86_64::instructions::interrupts::are_enabled() => scope,
+        _ => 0,
+    }
+}
+
+/// Gives the calling thread's word a new value, and returns the old one.
+pub fn swap_scope(scope: usize) -> usize {
+    // A switch in between keeps it, and brings it back.
+    SCOPE.swap(scope, Ordering::Relaxed)
 }
 
 fn key(word: &AtomicU32) -> usize {
@@ -309,7 +343,11 @@ pub fn switch_if_needed(frame: &mut TrapFrame) {
     }
     let now = time::now();
     let mut scheduler = SCHEDULER.lock();
-    scheduler.wake_all(WOKEN_SOON.swap(0, Ordering::Relaxed));
+    for (word, soon) in WOKEN_SOON.iter().enumerate() {
+        if soon.load(Ordering::Relaxed) != 0 {
+            scheduler.wake_all(word * BITS, soon.swap(0, Ordering::Relaxed));
+        }
+    }
     scheduler.wake_expired(now);
     scheduler.switch(frame, now);
     // A timer that fires early is cheaper than one set anew at each switch.

@@ -3,6 +3,7 @@
 //! Everything is of fixed size, so that the choice never allocates: it runs in interrupts.
 
 use alloc::boxed::Box;
+use core::sync::atomic::Ordering;
 
 use hs_core::platform::{Instant, Priority};
 
@@ -11,8 +12,8 @@ use crate::mem;
 use crate::mem::paging::{self, Root};
 use crate::mem::stacks::Stack;
 
-/// Most threads at once.
-pub const THREADS_MAX: usize = 64;
+/// Most threads at once: as many workers as the library registers, and the node's own.
+pub const THREADS_MAX: usize = 192;
 
 /// How long a thread runs before another of the same priority does.
 const SLICE_US: u64 = 5_000;
@@ -53,6 +54,8 @@ pub(super) struct Thread {
     pub(super) locks_held: u32,
     pub(super) state: State,
     pub(super) root: Root,
+    /// The thread's word while it does not run: see [`scope`](super::scope).
+    scope: usize,
     /// When its slice ends, if somebody more urgent stopped it in its course: it goes on with what is left.
     slice_end: Option<Instant>,
     frame: TrapFrame,
@@ -73,6 +76,7 @@ impl Thread {
             locks_held: 0,
             state: State::Runnable,
             root: mem::kernel_root(),
+            scope: 0,
             slice_end: None,
             frame,
             stack,
@@ -133,6 +137,8 @@ impl Queue {
 /// The table, the queues of the ready, and who runs.
 pub(super) struct Scheduler {
     threads: [Option<Box<Thread>>; THREADS_MAX],
+    /// No place from here on was ever taken: what is looked through at each switch is as long as the program made it.
+    places: usize,
     idle: Option<Box<Thread>>,
     /// The runnable ones but the running one, by level.
     ready: [Queue; LEVELS],
@@ -153,6 +159,7 @@ impl Scheduler {
     pub(super) const fn new() -> Self {
         Scheduler {
             threads: [const { None }; THREADS_MAX],
+            places: 1,
             idle: None,
             ready: [Queue::new(); LEVELS],
             current: None,
@@ -183,6 +190,7 @@ impl Scheduler {
         };
         let level = thread.level();
         self.threads[index] = Some(thread);
+        self.places = self.places.max(index + 1);
         self.ready[level].push_back(index as u8);
         Ok(ThreadId(index as u8))
     }
@@ -190,7 +198,7 @@ impl Scheduler {
     /// A thread that has ended and does not run any more.
     pub(super) fn take_dead(&mut self) -> Option<Box<Thread>> {
         let current = self.current;
-        let index = (0..THREADS_MAX).find(|&index| {
+        let index = (0..self.places).find(|&index| {
             current != Some(index as u8)
                 && self.threads[index]
                     .as_ref()
@@ -250,7 +258,7 @@ impl Scheduler {
 
     /// Wakes up to `count` threads that wait on `key`; whether a switch is due.
     pub(super) fn wake(&mut self, key: usize, count: usize) -> bool {
-        let all = (0..THREADS_MAX as u8).map(ThreadId);
+        let all = (0..self.places as u8).map(ThreadId);
         let woken = all
             .filter(|thread| self.wake_if_waiting(*thread, key))
             .take(count)
@@ -258,9 +266,10 @@ impl Scheduler {
         woken > 0 && self.switch_due()
     }
 
-    /// Wakes those of the threads in `set`, a bit for each, that wait.
-    pub(super) fn wake_all(&mut self, set: u64) {
-        for index in (0..THREADS_MAX).filter(|index| set >> index & 1 != 0) {
+    /// Wakes those of the threads in `set`, a bit for each from thread `first` on, that wait.
+    pub(super) fn wake_all(&mut self, first: usize, set: u64) {
+        let in_set = (0..u64::BITS as usize).filter(|bit| set >> bit & 1 != 0);
+        for index in in_set.map(|bit| first + bit) {
             let waits = self.threads[index]
                 .as_ref()
                 .is_some_and(|thread| matches!(thread.state, State::Waiting { .. }));
@@ -282,7 +291,7 @@ impl Scheduler {
 
     /// Wakes everyone whose deadline is there.
     pub(super) fn wake_expired(&mut self, now: Instant) {
-        for index in 0..THREADS_MAX {
+        for index in 0..self.places {
             let expired = self.threads[index].as_ref().is_some_and(|thread| {
                 matches!(thread.state, State::Waiting { deadline: Some(deadline), .. } if deadline <= now)
             });
@@ -325,6 +334,7 @@ impl Scheduler {
         }
         let previous = self.current_mut();
         previous.frame.clone_from(frame);
+        previous.scope = super::SCOPE.load(Ordering::Relaxed);
         let previous_root = previous.root;
         if self.current.is_none() {
             self.idle_us += now.since(self.idle_since).as_micros() as u64;
@@ -338,6 +348,7 @@ impl Scheduler {
         self.slice_end = left.unwrap_or(now + core::time::Duration::from_micros(SLICE_US));
         let chosen = self.current_mut();
         frame.clone_from(&chosen.frame);
+        super::SCOPE.store(chosen.scope, Ordering::Relaxed);
         if chosen.root != previous_root {
             // SAFETY: every root shares the kernel's part.
             unsafe { chosen.root.load() };
@@ -352,8 +363,7 @@ impl Scheduler {
 
     /// When the timer is needed next; `None` if nobody waits for a time.
     pub(super) fn next_timer(&mut self) -> Option<Instant> {
-        let deadline = self
-            .threads
+        let deadline = self.threads[..self.places]
             .iter()
             .flatten()
             .filter_map(|thread| match thread.state {

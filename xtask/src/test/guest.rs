@@ -90,6 +90,8 @@ pub(super) fn reports(ground: &Ground) -> Result<String> {
         ("null", Exit::Exception, "null pointer"),
         ("stack", Exit::Exception, "stack"),
         ("undefined", Exit::Exception, "invalid opcode"),
+        ("double-free", Exit::Panic, "class 12"),
+        ("foreign-free", Exit::Panic, "a foreign pointer, of no class"),
     ] {
         let mut last_words = String::new();
         let hear = |event| {
@@ -97,7 +99,12 @@ pub(super) fn reports(ground: &Ground) -> Result<String> {
                 last_words = why;
             }
         };
-        let (status, log) = boot(ground, &format!("hs.log=info -- crash={how}"), BOOT_LIMIT, hear)?;
+        let (status, log) = boot(
+            ground,
+            &format!("hs.log=info hs.check-blocks=on -- crash={how}"),
+            BOOT_LIMIT,
+            hear,
+        )?;
         println!("crash={how}: {}\n{log}", in_words(status));
         ensure!(
             status.code() == Some(exit_code(exit)),
@@ -129,7 +136,7 @@ pub(super) fn reports(ground: &Ground) -> Result<String> {
         refused.contains("hs.colour"),
         "the refusal does not name the option: {refused}"
     );
-    Ok("4 deaths, 1 refusal".into())
+    Ok("6 deaths, 1 refusal".into())
 }
 
 /// What was heard of the tests so far.

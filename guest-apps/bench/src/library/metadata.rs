@@ -1,6 +1,6 @@
 //! What is registered makes a checkpoint longer, and hardly its pause: the thesis's knobs for descriptors and threads.
 //!
-//! 1 MiB with 10 % modified. The library's tables hold 64 of each; there are 5 signals, which weigh what threads weigh.
+//! 1 MiB with 10 % modified. The library's tables hold 128 of each; there are 5 signals, which weigh what threads weigh.
 
 use bench_plan::experiment::Experiment;
 use hs_core::figure::Figure;
@@ -20,16 +20,16 @@ use crate::{Context, MIB_PAGES};
 type Register = fn(usize) -> Result<(), Failure>;
 
 /// The series, and what is registered in it.
-const KINDS: [(&str, Register, [usize; 4]); 2] = [
+const KINDS: [(&str, Register, [usize; 5]); 2] = [
     (
         "descriptors",
         |count| registered::descriptors(0..count),
-        [0, 10, 50, DESCRIPTORS_MAX],
+        [0, 10, 50, 100, DESCRIPTORS_MAX],
     ),
     (
         "threads",
         |count| registered::threads(0..count),
-        [0, 10, 50, THREADS_MAX],
+        [0, 10, 50, 100, THREADS_MAX],
     ),
 ];
 

@@ -115,11 +115,11 @@ const MEMORY_KIB_MAX: usize = 1 << 20;
 /// Most regions: each is a class, and a pair's node has some of its own.
 const REGIONS_MAX: usize = 60;
 /// Most threads: a pair's node registers the one that measures.
-const WORKERS_MAX: usize = 63;
+const WORKERS_MAX: usize = 127;
 // The bounds as they are told.
 const _: () = {
     assert!(REGIONS_MAX < CLASSES_MAX && WORKERS_MAX < THREADS_MAX);
-    assert!(DESCRIPTORS_MAX == 64 && SIGNALS_MAX == 5);
+    assert!(DESCRIPTORS_MAX == 128 && SIGNALS_MAX == 5);
 };
 const CONTIGUITY_MAX: usize = MEMORY_KIB_MAX / 4;
 const INTERVAL_MS_MAX: usize = 60_000;
@@ -152,9 +152,9 @@ impl Knobs {
             }
             "regions" => self.regions = number("regions", REGIONS_MAX, 1, "a number from 1 to 60")?,
             "descriptors" => {
-                self.descriptors = number("descriptors", DESCRIPTORS_MAX, 0, "a number from 0 to 64")?;
+                self.descriptors = number("descriptors", DESCRIPTORS_MAX, 0, "a number from 0 to 128")?;
             }
-            "threads" => self.threads = number("threads", WORKERS_MAX, 0, "a number from 0 to 63")?,
+            "threads" => self.threads = number("threads", WORKERS_MAX, 0, "a number from 0 to 127")?,
             "signals" => {
                 let takes = "a number from 0 to 5, for there are no more signals";
                 self.signals = number("signals", SIGNALS_MAX, 0, takes)?;

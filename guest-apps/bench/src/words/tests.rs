@@ -108,13 +108,13 @@ fn what_is_not_right_is_refused_by_name() {
             "way=: a pair's node is told this by hs.checkpoint=",
         ),
         (
-            "run descriptors=65",
-            "descriptors=65: descriptors takes a number from 0 to 64",
+            "run descriptors=129",
+            "descriptors=129: descriptors takes a number from 0 to 128",
         ),
         ("run signals=6", "signals=6: signals takes a number from 0 to 5"),
         (
-            "run threads=64",
-            "threads=64: threads takes a number from 0 to 63",
+            "run threads=128",
+            "threads=128: threads takes a number from 0 to 127",
         ),
         (
             "run regions=61",
