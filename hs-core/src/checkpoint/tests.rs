@@ -1,5 +1,6 @@
 //! The rules against a small model of the world, and the whole against a reference model.
 
+mod areas;
 mod flights;
 mod pair;
 mod registered;

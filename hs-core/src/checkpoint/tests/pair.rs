@@ -225,7 +225,7 @@ impl Pair {
     }
 
     fn work(&mut self, dice: &mut Dice) {
-        match dice.roll(9) {
+        match dice.roll(11) {
             0..3 => {
                 let mut value = ClassVec::new_in(self.classes[dice.roll(2)]);
                 value.resize(dice.roll(6000), dice.roll(256) as u8);
@@ -247,6 +247,16 @@ impl Pair {
                     _ => descriptor::register(descriptor),
                 };
             }
+            // Areas come, are cut and go.
+            7 => {
+                self.classes[dice.roll(2)].trim().unwrap();
+            }
+            8 => match Class::find(ClassId(3)) {
+                Some(class) => class.destroy().unwrap(),
+                None => {
+                    Class::create(ClassId(3), dice.roll(40) * PAGE_LEN).unwrap();
+                }
+            },
             _ if self.values.is_empty() => {}
             _ => {
                 let index = dice.roll(self.values.len());
@@ -430,10 +440,21 @@ fn the_spare_equals_the_master_at_each_checkpoint_whatever_is_lost() {
 /// All bytes of the checkpoint, which the spare acknowledges.
 pub(super) fn send(checkpointer: &Checkpointer, held: &Held, flags: Flags) -> (CheckpointId, Vec<u8>) {
     let id = checkpointer.checkpoint(flags | Flags::ASYNC, || ()).unwrap();
+    let bytes = written(held, id);
+    keep(checkpointer, held, id);
+    (id, bytes)
+}
+
+/// All bytes of a checkpoint that was taken.
+pub(super) fn written(held: &Held, id: CheckpointId) -> Vec<u8> {
     held.await_written(id);
+    held.channels()[&id].bytes.clone()
+}
+
+/// The spare acknowledges it.
+pub(super) fn keep(checkpointer: &Checkpointer, held: &Held, id: CheckpointId) {
     held.decide(id, Ok(()));
     await_ended(checkpointer, held);
-    (id, held.channels()[&id].bytes.clone())
 }
 
 static RAN: Mutex<Vec<usize>> = Mutex::new(Vec::new());
