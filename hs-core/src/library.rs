@@ -12,7 +12,8 @@
 //! │    signals [SIGNALS_MAX]   number, mask, handler
 //! │    descriptors             a record each, of them [DESCRIPTORS_MAX]
 //! ├─ areas of classes, each as low as it fitted when it was asked for; a class's first one begins with its header
-//! └─ … window end
+//! ├─ …
+//! └─ the program's checkpointed variables, where the linker has put them; window end
 //! ```
 //!
 //! Everything here changes seldom (a class is made or grows, a worker comes or goes), so that an incremental checkpoint
@@ -238,9 +239,9 @@ impl fmt::Display for NotStarted {
 pub enum StartError {
     /// The window has no room for the library's own tables.
     WindowTooSmall,
-    /// Their memory could not be mapped.
+    /// Their memory, or that of the program's checkpointed variables, could not be mapped.
     Map(MapError),
-    /// Their memory could not be installed.
+    /// That memory could not be installed.
     Install(CptctlError),
 }
 
@@ -407,18 +408,19 @@ pub(crate) fn installed(memory: &dyn CheckpointMemory, ranges: &mut Vec<PageRang
 /// See [`StartError`].
 pub fn start(memory: &'static dyn CheckpointMemory) -> Result<(), StartError> {
     let window = memory.window();
-    let range = PageRange::new(window.start(), LIBRARY_PAGES)
+    let own = PageRange::new(window.start(), LIBRARY_PAGES)
         .filter(|range| window.encloses(*range))
         .ok_or(StartError::WindowTooSmall)?;
     let mut library = lock();
-    memory.map(range).map_err(StartError::Map)?;
-    if let Err(error) = memory.cptctl(Cptctl::Install(&[range])) {
-        memory
-            .unmap(range)
-            .expect("a range mapped just now can be unmapped");
-        return Err(StartError::Install(error));
-    }
+    let statics = memory.statics();
+    let ranges: Vec<PageRange> = core::iter::once(own)
+        .chain(statics.map(|statics| statics.range))
+        .collect();
+    map_and_install(memory, &ranges)?;
     let mut fresh = Library::new(memory, ledger::of_fresh());
+    if let Some(statics) = statics {
+        fresh.window.fill(statics.range, statics.initial);
+    }
     let tables = fresh.tables_mut();
     // The rest is zero, as mapped: no classes, areas, threads and roots.
     tables.magic = MAGIC;
@@ -427,4 +429,25 @@ pub fn start(memory: &'static dyn CheckpointMemory) -> Result<(), StartError> {
     tables.window_pages = window.pages();
     fresh.take_office(&mut library);
     Ok(())
+}
+
+/// All of `ranges`, or none.
+fn map_and_install(memory: &dyn CheckpointMemory, ranges: &[PageRange]) -> Result<(), StartError> {
+    let unmap = |ranges: &[PageRange]| {
+        for range in ranges {
+            memory
+                .unmap(*range)
+                .expect("a range mapped just now can be unmapped");
+        }
+    };
+    for (done, range) in ranges.iter().enumerate() {
+        if let Err(error) = memory.map(*range) {
+            unmap(&ranges[..done]);
+            return Err(StartError::Map(error));
+        }
+    }
+    memory.cptctl(Cptctl::Install(ranges)).map(drop).map_err(|error| {
+        unmap(ranges);
+        StartError::Install(error)
+    })
 }

@@ -6,9 +6,10 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 use crate::class::{Class, ClassId};
 use crate::host::{HostMemory, Session};
 use crate::library::{
-    AdoptError, CLASSES_MAX, DESCRIPTORS_MAX, LibraryArea, ROOTS_MAX, SIGNALS_MAX, THREADS_MAX, adopt,
+    AdoptError, CLASSES_MAX, DESCRIPTORS_MAX, LibraryArea, ROOTS_MAX, SIGNALS_MAX, StartError, THREADS_MAX,
+    adopt,
 };
-use crate::platform::{CheckpointMemory, Cptctl, PAGE_LEN, PageRange};
+use crate::platform::{CheckpointMemory, Cptctl, MapError, PAGE_LEN, PageRange};
 use crate::registry::descriptor::{self, Descriptor, DescriptorKind};
 use crate::registry::signal::{self, SignalMask, SignalNumber};
 use crate::registry::thread::{ThreadError, deregister, register, workers};
@@ -166,4 +167,30 @@ fn only_a_sound_state_is_taken_up() {
 
     let other = HostMemory::new(64);
     assert_eq!(adopt(other), Err(AdoptError::NotMapped));
+}
+
+#[test]
+fn the_programs_variables_are_there_from_the_start_and_adopted_with_the_rest() {
+    let session = Session::bare(64);
+    let memory = session.memory();
+    memory.set_statics(2, &[7; PAGE_LEN + 3]);
+    let range = memory.statics().expect("just set").range;
+
+    let frames = memory.frames();
+    memory.set_frames(size_of::<LibraryArea>().div_ceil(PAGE_LEN));
+    assert_eq!(crate::start(memory), Err(StartError::Map(MapError::OutOfFrames)));
+    assert!(memory.pages().is_empty(), "a refused start leaves nothing");
+    memory.set_frames(frames);
+
+    crate::start(memory).unwrap();
+    let bytes = memory.read(range.start(), range.len_bytes());
+    let (initial, rest) = bytes.split_at(PAGE_LEN + 3);
+    assert!(initial.iter().all(|byte| *byte == 7) && rest.iter().all(|byte| *byte == 0));
+    Class::create(ClassId(5), 0).unwrap();
+    memory.write(range.start(), &[8]);
+    assert_eq!(adopt(memory), Ok(()));
+    assert_eq!(memory.read(range.start(), 1), [8], "adopted as they are");
+
+    memory.cptctl(Cptctl::Purge(&[range])).unwrap();
+    assert_eq!(adopt(memory), Err(AdoptError::AreasDiffer(range)));
 }

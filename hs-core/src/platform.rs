@@ -400,10 +400,24 @@ pub type ChildBody = Box<dyn FnOnce(&dyn Frozen) -> Outcome + Send>;
 /// thread with no lock of the memory held, and must not touch the window.
 pub type EndedHook = Box<dyn FnOnce(Outcome) + Send>;
 
+/// Variables of the program that are checkpointed: the linker has given them addresses in the window.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Statics {
+    /// Where they lie.
+    pub range: PageRange,
+    /// What they are at the program's start, at most as long as the range; zero behind that.
+    pub initial: &'static [u8],
+}
+
 /// Memory that can be checkpointed: a window of addresses that is the same on every machine.
 pub trait CheckpointMemory: Sync {
     /// All addresses that may ever be mapped.
     fn window(&self) -> PageRange;
+
+    /// The program's checkpointed variables, if it has any. They are there once the library was started or adopted.
+    fn statics(&self) -> Option<Statics> {
+        None
+    }
 
     /// Maps zeroed pages, wired.
     ///

@@ -8,7 +8,7 @@ use hs_core::class::outside_classes;
 use hs_core::event::Event;
 use hs_core::platform::{
     CheckpointMemory, ChildBody, Cptctl, CptctlError, CptforkError, EndedHook, Exit, Instant, Machine,
-    MapError, Nic, PAGE_LEN, PageRange, Priority, SpawnError, StagedPage, View,
+    MapError, Nic, PAGE_LEN, PageRange, Priority, SpawnError, StagedPage, Statics, View,
 };
 
 use crate::mem::frames::{self, PhysFrame};
@@ -109,6 +109,14 @@ impl Machine for Guest {
 impl CheckpointMemory for Guest {
     fn window(&self) -> PageRange {
         cpt::window::window()
+    }
+
+    fn statics(&self) -> Option<Statics> {
+        let range = layout::statics();
+        Some(Statics {
+            range: PageRange::new(range.start, range.len() / PAGE_LEN)?,
+            initial: layout::statics_initial_bytes(),
+        })
     }
 
     fn map(&self, range: PageRange) -> Result<(), MapError> {

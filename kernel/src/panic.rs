@@ -82,6 +82,8 @@ pub fn report_exception(frame: &TrapFrame, address: Option<usize>) -> ! {
             write!(f, " at {address:#x} ({access})")?;
             if stacks::is_guard(address) || address & !(layout::PAGE_LEN - 1) == layout::boot_guard() {
                 f.write_str(", below a stack: it ran over")?;
+            } else if layout::statics().contains(&address) {
+                f.write_str(", a checkpointed variable: there is none before the library was started")?;
             } else if address < layout::PAGE_LEN {
                 f.write_str(", a null pointer")?;
             }

@@ -19,6 +19,11 @@ pub(crate) fn crash(guest: &'static Guest, how: &str) -> Option<()> {
             core::hint::black_box(run_over(core::hint::black_box(1)));
             Some(())
         }
+        // The library is not started.
+        "variable" => {
+            core::hint::black_box(crate::library::counter());
+            Some(())
+        }
         "undefined" => {
             // SAFETY: as for "null".
             unsafe { core::arch::asm!("ud2") };

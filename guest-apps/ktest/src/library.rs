@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use allocator_api2::alloc::{Allocator, Layout};
 use allocator_api2::vec::Vec as ClassVec;
@@ -316,4 +317,66 @@ pub(crate) fn restore(context: &Context) -> Verdict {
     Ok(format!(
         "full {full_bytes} bytes, increments {increment_bytes} bytes on average"
     ))
+}
+
+/// A variable that is checkpointed, with an initial value.
+#[unsafe(link_section = ".ldata.ktest")]
+static COUNTER: AtomicU64 = AtomicU64::new(7);
+/// As a C library's: in the section of its zeros, and longer than a page.
+#[unsafe(link_section = ".lbss.ktest")]
+static TABLE: [AtomicU64; 1_000] = [const { AtomicU64::new(0) }; 1_000];
+
+/// Reads the first of them.
+pub(crate) fn counter() -> u64 {
+    COUNTER.load(Ordering::Relaxed)
+}
+
+/// Checkpointed variables have their initial values when the library starts, and come back with a checkpoint.
+pub(crate) fn statics(context: &Context) -> Verdict {
+    let scene = Scene::new(context, 100)?;
+    check!(
+        COUNTER.load(Ordering::Relaxed) == 7,
+        "the initial value was not loaded"
+    );
+    check!(
+        TABLE.iter().all(|word| word.load(Ordering::Relaxed) == 0),
+        "the zeros were not"
+    );
+    let mut tapes = alloc::vec![scene.checkpoint(Flags::empty())?];
+    COUNTER.store(8, Ordering::Relaxed);
+    TABLE[0].store(1, Ordering::Relaxed);
+    TABLE[999].store(2, Ordering::Relaxed);
+    tapes.push(scene.checkpoint(Flags::INCREMENTAL)?);
+    // What comes after the last checkpoint is lost.
+    COUNTER.store(9, Ordering::Relaxed);
+    TABLE[500].store(3, Ordering::Relaxed);
+    core::mem::forget(scene.numbers);
+    clear_window(context)?;
+    let mut image = image(context);
+    for (id, tape) in &tapes {
+        check!(feed(&mut image, *id, tape)?, "checkpoint {id} is not whole");
+    }
+    hs_core::restore::restore(image).map_err(|error| format!("restore: {error}"))?;
+    let found = COUNTER.load(Ordering::Relaxed);
+    check!(found == 8, "the counter is {found} and not 8");
+    for (index, word) in TABLE.iter().enumerate() {
+        let (found, expected) = (
+            word.load(Ordering::Relaxed),
+            match index {
+                0 => 1,
+                999 => 2,
+                _ => 0,
+            },
+        );
+        check!(found == expected, "word {index} is {found} and not {expected}");
+    }
+    let pages = context.guest.statics().map_or(0, |statics| statics.range.pages());
+    clear_window(context)?;
+    hs_core::start(context.guest).map_err(|error| format!("start: {error}"))?;
+    check!(
+        COUNTER.load(Ordering::Relaxed) == 7,
+        "a second start did not load the initial value"
+    );
+    clear_window(context)?;
+    Ok(format!("{pages} pages of variables"))
 }

@@ -2,7 +2,7 @@
 //!
 //! Each test is a function that returns figures worth seeing or what was wrong; each result goes out as an event. The
 //! application's words choose: none runs everything; `seed=N` repeats a random run; `only=NAME` runs one test;
-//! `crash=panic|null|stack|undefined|double-free|foreign-free` dies in that way, so that the host can look at the report.
+//! `crash=panic|null|stack|variable|undefined|double-free|foreign-free` dies in that way, so that the host can look at the report.
 #![no_std]
 #![no_main]
 
@@ -96,6 +96,7 @@ const TESTS: &[Test] = &[
     ("threads-many", classes::many_threads),
     ("checkpoint-damaged", library::damaged_checkpoint),
     ("checkpoint-restore", library::restore),
+    ("checkpoint-statics", library::statics),
 ];
 
 fn main(guest: &'static Guest) -> ! {
@@ -147,7 +148,7 @@ fn refuse(guest: &Guest, word: &str) -> ! {
     guest.emit(&Event::Refused {
         what: "options".to_string(),
         why: alloc::format!(
-            "ktest does not know the word {word:?}: only=NAME, seed=N, crash=panic|null|stack|undefined|double-free|foreign-free"
+            "ktest does not know the word {word:?}: only=NAME, seed=N, crash=panic|null|stack|variable|undefined|double-free|foreign-free"
         ),
     });
     guest.exit(Exit::BadOptions)

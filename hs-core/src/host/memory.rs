@@ -12,7 +12,7 @@ use std::vec::Vec;
 
 use crate::platform::{
     CheckpointMemory, ChildBody, Cptctl, CptctlError, CptforkError, EndedHook, Frozen, FrozenError, MapError,
-    Outcome, PAGE_LEN, PageRange, StagedPage, View,
+    Outcome, PAGE_LEN, PageRange, StagedPage, Statics, View,
 };
 use crate::raw::host::Backing;
 
@@ -25,6 +25,7 @@ pub struct HostMemory {
     backing: Backing,
     state: Mutex<State>,
     myself: OnceLock<&'static HostMemory>,
+    statics: OnceLock<Statics>,
 }
 
 #[derive(Debug)]
@@ -77,9 +78,22 @@ impl HostMemory {
             backing,
             state: Mutex::new(state),
             myself: OnceLock::new(),
+            statics: OnceLock::new(),
         }));
         memory.myself.set(memory).expect("made just now");
         memory
+    }
+
+    /// Makes the last pages of the window those of the program's checkpointed variables.
+    ///
+    /// # Panics
+    /// If that was said before, or the window is shorter.
+    pub fn set_statics(&self, pages: usize, initial: &'static [u8]) {
+        let range = PageRange::new(self.window.end() - pages * PAGE_LEN, pages);
+        let range = range.filter(|range| self.window.encloses(*range));
+        let range = range.expect("the window has that many pages");
+        let statics = Statics { range, initial };
+        self.statics.set(statics).expect("it is said once");
     }
 
     /// Leaves so many frames to map and stage.
@@ -284,6 +298,10 @@ impl Frozen for Snapshot {
 impl CheckpointMemory for HostMemory {
     fn window(&self) -> PageRange {
         self.window
+    }
+
+    fn statics(&self) -> Option<Statics> {
+        self.statics.get().copied()
     }
 
     fn map(&self, range: PageRange) -> Result<(), MapError> {

@@ -128,6 +128,7 @@ fn check(library: &Library, own: PageRange, installed: &[PageRange]) -> Result<(
         end = range.end();
         known.push(range);
     }
+    known.extend(library.memory.statics().map(|statics| statics.range));
     if let Some(range) = known.iter().find(|range| !installed.contains(range)) {
         return Err(AdoptError::AreasDiffer(*range));
     }

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::{AREAS_MAX, LIBRARY_PAGES, Library, LibraryArea};
 use crate::class::ClassError;
-use crate::platform::{Cptctl, PageRange};
+use crate::platform::{Cptctl, PAGE_LEN, PageRange};
 
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -82,9 +82,7 @@ impl Library {
         if tables.area_count as usize == AREAS_MAX {
             return Err(ClassError::TooManyAreas);
         }
-        let range = tables
-            .place(self.window.range(), pages)
-            .ok_or(ClassError::WindowFull)?;
+        let range = tables.place(self.ground(), pages).ok_or(ClassError::WindowFull)?;
         self.memory.map(range).map_err(ClassError::Map)?;
         if let Err(error) = self.memory.cptctl(Cptctl::Install(&[range])) {
             self.unmap(range);
@@ -92,6 +90,16 @@ impl Library {
         }
         self.tables_mut().insert_area(range, class);
         Ok(range)
+    }
+
+    /// Where areas may be: the window up to the program's variables.
+    fn ground(&self) -> PageRange {
+        let window = self.window.range();
+        let end = self
+            .memory
+            .statics()
+            .map_or(window.end(), |statics| statics.range.start());
+        PageRange::new(window.start(), (end - window.start()) / PAGE_LEN).unwrap_or(window)
     }
 
     /// The areas of the class at `class` of the table, ascending.

@@ -41,6 +41,22 @@ impl Window {
         self.range
     }
 
+    /// Overwrites the beginning of `range`, which is mapped, with `bytes`: the initial values of the program's variables there,
+    /// which nothing refers to yet.
+    ///
+    /// # Panics
+    /// If the range is outside the window, or `bytes` is longer.
+    pub(crate) fn fill(&mut self, range: PageRange, bytes: &[u8]) {
+        assert!(
+            self.range.encloses(range) && bytes.len() <= range.len_bytes(),
+            "{} bytes do not fit into {range} of the checkpoint window",
+            bytes.len()
+        );
+        let target = ptr::with_exposed_provenance_mut::<u8>(range.start());
+        // SAFETY: inside the window and long enough (checked), and mapped; nothing has a reference into it yet.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len()) };
+    }
+
     fn check<T>(&self, address: usize) {
         let end = self.range.len_bytes().checked_sub(size_of::<T>());
         // One comparison for both ends: what lies before the window wraps to far behind it.

@@ -5,6 +5,7 @@
 //! 0000_0000_0020_0000  the image, 4 KiB pages: text r-x, constants r--, data rw-     (physical = virtual)
 //! 0000_2000_0000_0000  the checkpoint window, 512 GiB = one PML4 entry, 4 KiB pages rw-.
 //!                      Every address space has its own; all else below is shared.
+//! 0000_207f_ff00_0000  its last 16 MiB: the program's checkpointed variables (link.ld), from the start of the library on
 //! ffff_8000_0000_0000  the direct map: all RAM, 2 MiB pages rw-; the image's part r--;
 //!                      the devices between 2.75 and 4 GiB, uncached
 //! ffff_d000_0000_0000  stacks, 4 KiB pages rw-, an unmapped guard page under each
@@ -28,6 +29,9 @@ pub const PML4_ENTRY_LEN: usize = 512 << 30;
 /// The checkpoint window.
 pub const WINDOW: Range<usize> = 0x2000_0000_0000..0x2000_0000_0000 + PML4_ENTRY_LEN;
 
+/// Where the program's checkpointed variables begin. The linker script knows it too.
+pub const STATICS: usize = WINDOW.end - (16 << 20);
+
 /// Where the direct map begins.
 pub const DIRECT_MAP: usize = 0xffff_8000_0000_0000;
 
@@ -49,6 +53,8 @@ unsafe extern "C" {
     static rodata_end: u8;
     static data_start: u8;
     static data_end: u8;
+    static statics_initial: u8;
+    static statics_initial_end: u8;
     static boot_stack_guard: u8;
     static build_id_note: u8;
 }
@@ -77,6 +83,18 @@ pub fn rodata() -> Range<usize> {
 /// Variables.
 pub fn data() -> Range<usize> {
     symbol!(data_start)..symbol!(data_end)
+}
+
+/// Checkpointed variables, in the window; empty if the program has none.
+pub fn statics() -> Range<usize> {
+    STATICS..STATICS + statics_initial_bytes().len()
+}
+
+/// What those are at the program's start.
+pub fn statics_initial_bytes() -> &'static [u8] {
+    let len_bytes = symbol!(statics_initial_end) - symbol!(statics_initial);
+    // SAFETY: between the two symbols, among the constants.
+    unsafe { core::slice::from_raw_parts(&raw const statics_initial, len_bytes) }
 }
 
 /// The page below the boot stack.

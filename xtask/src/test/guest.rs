@@ -89,6 +89,7 @@ pub(super) fn reports(ground: &Ground) -> Result<String> {
         ("panic", Exit::Panic, "a deliberate panic"),
         ("null", Exit::Exception, "null pointer"),
         ("stack", Exit::Exception, "stack"),
+        ("variable", Exit::Exception, "before the library was started"),
         ("undefined", Exit::Exception, "invalid opcode"),
         ("double-free", Exit::Panic, "class 12"),
         ("foreign-free", Exit::Panic, "a foreign pointer, of no class"),
