@@ -7,7 +7,7 @@ use core::time::Duration;
 use hs_core::class::outside_classes;
 use hs_core::event::Event;
 use hs_core::platform::{
-    CheckpointMemory, ChildBody, Cptctl, CptctlError, CptforkError, EndedHook, Exit, Instant, Machine,
+    CheckpointMemory, ChildBody, Cptctl, CptctlError, CptforkError, EndedHook, Exit, Files, Instant, Machine,
     MapError, Nic, PAGE_LEN, PageRange, Priority, SpawnError, StagedPage, Statics, View,
 };
 
@@ -20,11 +20,16 @@ use crate::{cpt, dev, entropy, mem, thread, time};
 pub struct Guest {
     options: Options,
     nics: &'static [&'static dyn Nic],
+    files: Option<&'static dyn Files>,
 }
 
 impl Guest {
-    pub(crate) const fn new(options: Options, nics: &'static [&'static dyn Nic]) -> Self {
-        Guest { options, nics }
+    pub(crate) const fn new(
+        options: Options,
+        nics: &'static [&'static dyn Nic],
+        files: Option<&'static dyn Files>,
+    ) -> Self {
+        Guest { options, nics, files }
     }
 
     /// What the command line said.
@@ -87,6 +92,10 @@ impl Machine for Guest {
 
     fn swap_scope(&self, scope: usize) -> usize {
         thread::swap_scope(scope)
+    }
+
+    fn files(&self) -> Option<&'static dyn Files> {
+        self.files
     }
 
     fn emit(&self, event: &Event) {

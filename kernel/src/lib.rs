@@ -21,7 +21,7 @@
 //! - There is one CPU. What threads share is under locks all the same; flushes of the TLB and the switch of threads
 //!   are not ready for a second.
 //!
-//! Deliberately absent: user mode, processes, file descriptors, paging to disk, anything that polls.
+//! Deliberately absent: user mode, processes, paging to disk, anything that polls.
 #![cfg_attr(not(test), no_std)]
 
 extern crate alloc;
@@ -29,6 +29,7 @@ extern crate alloc;
 pub mod cpt;
 pub mod dev;
 pub mod entropy;
+pub mod files;
 pub mod options;
 pub mod symbols;
 

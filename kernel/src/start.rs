@@ -1,14 +1,16 @@
 //! From the first Rust instruction to the application's `main`.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::ToString;
 
 use hs_core::event::Event;
-use hs_core::platform::Exit;
+use hs_core::platform::{Exit, Files};
 use spin::Once;
 
 use crate::arch::{apic, fpu, gdt, idt, tsc};
 use crate::boot::BootInfo;
+use crate::files::DiskFiles;
 use crate::mem::layout;
 use crate::options::Options;
 use crate::{Guest, cpt, dev, entropy, mem, thread, time};
@@ -90,8 +92,11 @@ pub unsafe fn boot(start_info: u64, main: fn(&'static Guest) -> !) -> ! {
     let children = options.pair.as_ref().map_or(cpt::CHILDREN_MAX, |pair| pair.ncon);
     cpt::child::init(children)
         .unwrap_or_else(|error| panic!("no room for {children} checkpoint children: {error}"));
-    let nics = dev::net::probe();
-    let guest = GUEST.call_once(|| Guest::new(options, nics));
+    let devices = dev::probe::probe();
+    let files = devices
+        .disk
+        .map(|disk| -> &'static dyn Files { Box::leak(Box::new(DiskFiles::new(disk, time::wall_clock))) });
+    let guest = GUEST.call_once(|| Guest::new(options, devices.nics, files));
     hs_core::sync::install(guest);
     dev::events::emit(&Event::Booted {
         build_id: layout::build_id()

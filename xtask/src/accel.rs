@@ -101,6 +101,7 @@ fn probe(machine: &Machine, image: &Path) -> Result<()> {
         memory_mib: machine.memory_mib,
         accelerator: Accelerator::Kvm,
         cards: Vec::new(),
+        disk: None,
         clock_s: clock_s(),
         print_log: false,
     };

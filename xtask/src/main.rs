@@ -8,6 +8,7 @@ mod accel;
 mod bench;
 mod client;
 mod command;
+mod disk;
 mod events;
 mod forward;
 mod guest_build;

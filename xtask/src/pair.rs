@@ -3,8 +3,10 @@
 //! All that happens to a pair arrives on one channel as a [`Happening`]; [`Pair::next`] takes the next
 //! one, brings the [`Node`]s up to date and hands it on. `run-pair` and the pair tests stand on this alike.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
@@ -51,6 +53,8 @@ pub(crate) struct Ingredients<'a> {
     pub(crate) print_log: bool,
     /// What the cluster cards are plugged in, if not the taps.
     pub(crate) cluster: Option<[Plug; 2]>,
+    /// The disk that they share, if they have one.
+    pub(crate) disk: Option<Arc<File>>,
 }
 
 /// One guest and what it has said of itself.
@@ -323,6 +327,7 @@ fn recipe(ingredients: &Ingredients<'_>, index: usize, clock_s: u64) -> Recipe {
                 plug: cluster,
             },
         ],
+        disk: ingredients.disk.clone(),
         clock_s,
         print_log: ingredients.print_log,
     }

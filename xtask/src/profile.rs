@@ -92,16 +92,19 @@ pub(crate) struct Machine {
     pub(crate) memory_mib: u32,
     pub(crate) arguments: Vec<String>,
     pub(crate) nic: String,
+    pub(crate) drive: String,
+    pub(crate) disk: String,
     pub(crate) exit_device: String,
     pub(crate) slots: Slots,
 }
 
-/// Where the cards sit on the PCI bus.
+/// Where the cards and the disk sit on the PCI bus.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Slots {
     pub(crate) service: u8,
     pub(crate) cluster: u8,
+    pub(crate) disk: u8,
 }
 
 fn load<T: serde::de::DeserializeOwned>(name: &str) -> Result<T> {

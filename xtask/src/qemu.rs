@@ -6,13 +6,15 @@
 //! ```
 //! Pipes that are inherited and not files or sockets by name: nothing can stay behind.
 
+use std::fs::File;
 use std::io::BufReader;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -67,6 +69,8 @@ pub(crate) struct Recipe {
     pub(crate) memory_mib: u32,
     pub(crate) accelerator: Accelerator,
     pub(crate) cards: Vec<Card>,
+    /// Its disk, if it has one: an open file, see [`crate::disk`].
+    pub(crate) disk: Option<Arc<File>>,
     /// What its real-time clock shows at its start, in seconds since 1970. A guest reads it once, and in whole
     /// seconds: the nodes of a pair begin from the same one, so that their clocks agree better than that.
     pub(crate) clock_s: u64,
@@ -109,7 +113,9 @@ impl Guest {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_read_timeout(Some(Self::QMP_LIMIT))?;
         ours.set_write_timeout(Some(Self::QMP_LIMIT))?;
-        let mut qemu = command_for(machine, recipe);
+        // Inherited by its number, which another child that is started meanwhile may see too.
+        let disk = recipe.disk.as_ref().map(rustix::io::dup).transpose()?;
+        let mut qemu = command_for(machine, recipe, disk.as_ref().map(AsRawFd::as_raw_fd));
         show(&qemu);
         // A group of its own: Ctrl-C on the terminal is for us to act on.
         qemu.stdin(OwnedFd::from(theirs))
@@ -119,6 +125,7 @@ impl Guest {
         let mut child = qemu
             .spawn()
             .with_context(|| format!("cannot start {}", machine.program))?;
+        drop(disk);
         drop(qemu); // its end of the socket: only then does the death of the guest end the conversation
         let pid = child.id();
         let process = rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
@@ -211,8 +218,8 @@ impl Drop for Guest {
     }
 }
 
-/// QEMU's command line for `recipe`.
-fn command_for(machine: &Machine, recipe: &Recipe) -> Command {
+/// QEMU's command line for `recipe`, whose disk is the open file `disk`.
+fn command_for(machine: &Machine, recipe: &Recipe, disk: Option<RawFd>) -> Command {
     let mut qemu = command(&machine.program);
     qemu.args([
         "-name",
@@ -273,6 +280,17 @@ fn command_for(machine: &Machine, recipe: &Recipe) -> Command {
             &format!(
                 "{},netdev={link},mac={mac},bus=pcie.0,addr={slot:#x}",
                 machine.nic
+            ),
+        ]);
+    }
+    if let Some(disk) = disk {
+        qemu.args([
+            "-drive",
+            &format!("id=disk,file=/proc/self/fd/{disk},{}", machine.drive),
+            "-device",
+            &format!(
+                "{},drive=disk,bus=pcie.0,addr={:#x}",
+                machine.disk, machine.slots.disk
             ),
         ]);
     }
@@ -415,15 +433,18 @@ mod tests {
                     Plug::Wire(([127, 0, 0, 1], 1).into(), ([127, 0, 0, 1], 2).into()),
                 ),
             ],
+            disk: None,
             clock_s: 0,
             print_log: false,
         };
-        let words = words(&command_for(&machine, &recipe));
+        let words = words(&command_for(&machine, &recipe, Some(7)));
         for part in [
             "tap,id=service,ifname=a-service",
             "netdev=service,mac=52:54:00:00:00:01,bus=pcie.0,addr=0x2",
             "netdev=cluster,mac=52:54:00:00:00:01,bus=pcie.0,addr=0x3",
             "event_idx=off",
+            "file=/proc/self/fd/7,if=none,format=raw,cache=writeback,file.locking=off",
+            "share-rw=on,drive=disk,bus=pcie.0,addr=0x4",
             "-append hs.role=master",
             "-cpu max -m 256M",
             "-bios qboot.rom -kernel image -initrd image",
@@ -446,10 +467,11 @@ mod tests {
             memory_mib: 2800,
             accelerator: Accelerator::Tcg,
             cards: Vec::new(),
+            disk: None,
             clock_s: 0,
             print_log: false,
         };
-        let words = words(&command_for(&machine, &recipe));
+        let words = words(&command_for(&machine, &recipe, None));
         assert!(words.contains("-cpu max,-erms -m 2800M"), "{words}");
         assert!(
             words.contains("-kernel vmlinuz -initrd init.cpio -append 'console=ttyS0 -- quick'"),

@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,7 +27,7 @@ use crate::player::TAKEOVER;
 use crate::profile::{AppPlan, Plan};
 use crate::qemu::{Sign, in_words};
 use crate::report::Report;
-use crate::{client, forward, guest_build};
+use crate::{client, disk, forward, guest_build};
 
 /// How long the pair may take to be ready, and how long a takeover.
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -52,6 +53,13 @@ pub(crate) struct Options {
     /// Ends the run so long after the pair was ready.
     #[arg(long, value_name = "SECS", value_parser = seconds)]
     exit_after: Option<Duration>,
+    /// The disk that the two guests share, a file: made if it is not there, kept when the pair ends [default:
+    /// target/pair/disk.img]
+    #[arg(long, value_name = "FILE")]
+    disk: Option<PathBuf>,
+    /// Length of the disk, if it is made.
+    #[arg(long, value_name = "MIB", default_value_t = disk::MIB_DEFAULT, value_parser = clap::value_parser!(u32).range(disk::MIB_MIN..=disk::MIB_MAX))]
+    disk_mib: u32,
     /// Writes what the run came to into this file, as JSON.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -123,6 +131,8 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
         File::create(path).with_context(|| format!("cannot write the report to {}", path.display()))
     });
     let report = report.transpose()?;
+    let place = options.disk.clone().unwrap_or_else(disk::usual_place);
+    let disk = disk::open(&place, options.disk_mib)?;
     host::check(Purpose::Run)?;
     let image = guest_build::build(&options.app)?;
     let number = std::process::id();
@@ -145,7 +155,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
         kernel_options,
         log: options.log,
     };
-    let mut files: Vec<BorrowedFd<'_>> = vec![listener.as_fd(), findable.as_fd()];
+    let mut files: Vec<BorrowedFd<'_>> = vec![listener.as_fd(), findable.as_fd(), disk.as_fd()];
     files.extend(report.as_ref().map(AsFd::as_fd));
     netns::run(&Task::RunPair(orders), &files)
 }
@@ -163,7 +173,7 @@ fn open_port(port: u16) -> Result<(TcpListener, u16)> {
 }
 
 /// Inside the namespace: the run itself. `files` are the forwarded port, the socket by which `client` finds
-/// us and, if one is wanted, the report.
+/// us, the disk and, if one is wanted, the report.
 ///
 /// # Errors
 /// The pair never became ready, or did not do what was asked of it.
@@ -171,6 +181,7 @@ pub(crate) fn inside(orders: Orders, files: Vec<OwnedFd>, channel: OwnedFd) -> R
     let mut files = files.into_iter();
     let listener = TcpListener::from(files.next().context("the forwarded port was not handed over")?);
     let findable = files.next().context("the findable socket was not handed over")?;
+    let disk = File::from(files.next().context("the disk was not handed over")?);
     let report = files.next().map(File::from);
     listen(&findable, 64)?;
     // Nobody needs an answer: the kernel has told them all when they connected.
@@ -194,6 +205,7 @@ pub(crate) fn inside(orders: Orders, files: Vec<OwnedFd>, channel: OwnedFd) -> R
         log: orders.log.as_deref().unwrap_or("info"),
         print_log: orders.log.is_some(),
         cluster: None,
+        disk: Some(Arc::new(disk)),
     })?;
     let sender = pair.sender();
     on_stop(channel, move || drop(sender.send(Happening::Stop)));

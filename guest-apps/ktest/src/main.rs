@@ -11,6 +11,7 @@ extern crate alloc;
 mod checkpoints;
 mod classes;
 mod crash;
+mod files;
 mod freezing;
 mod library;
 mod memory;
@@ -87,6 +88,11 @@ const TESTS: &[Test] = &[
     ("nic-round-trips", network::round_trips),
     ("nic-bounce", network::bounce),
     ("nic-ring-full", network::ring_full),
+    ("files", files::life_of_a_file),
+    ("files-refusals", files::refusals),
+    ("files-threads", files::two_threads),
+    ("files-window", files::window),
+    ("files-speed", files::speed),
     ("class", library::class),
     ("class-given-back", classes::given_back),
     ("class-scope", classes::scoped),

@@ -18,11 +18,13 @@ pub struct FileHandle(pub u32);
 pub enum FileError {
     /// This machine has no disk.
     NoDisk,
+    /// No volume is mounted: only the node that serves mounts it.
+    NotMounted,
     /// The disk has no volume that can be mounted; what is wrong with it.
     BadVolume(&'static str),
     /// There is no file of this path, or no directory that it should lie in.
     NotFound(FilePath),
-    /// The path is a directory's.
+    /// The path is a directory's, or one of its directories is a file.
     IsDirectory(FilePath),
     /// It is open already, and of two open ones one is to be written.
     Busy(FilePath),
@@ -44,9 +46,14 @@ impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             FileError::NoDisk => f.write_str("this machine has no disk"),
+            FileError::NotMounted => {
+                f.write_str("no volume is mounted: the node that serves has it (Files::mount)")
+            }
             FileError::BadVolume(what) => write!(f, "the disk cannot be mounted: {what}"),
             FileError::NotFound(path) => write!(f, "there is no file {}", path.as_str()),
-            FileError::IsDirectory(path) => write!(f, "{} is a directory", path.as_str()),
+            FileError::IsDirectory(path) => {
+                write!(f, "{} is a directory, or leads through a file", path.as_str())
+            }
             FileError::Busy(path) => write!(f, "{} is open already", path.as_str()),
             FileError::TooMany => f.write_str("as many files as possible are open"),
             FileError::NotOpen => f.write_str("the file is not open"),
@@ -66,7 +73,8 @@ pub trait Files: Sync {
     /// See [`FileError`]; nothing is mounted then.
     fn mount(&self) -> Result<(), FileError>;
 
-    /// Opens a file; one to be written is made if it is not there.
+    /// Opens a file; one to be written is made if it is not there, and so are the directories of its path. Files may be
+    /// open several times while none of them is to be written.
     ///
     /// # Errors
     /// See [`FileError`].

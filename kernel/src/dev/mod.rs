@@ -3,8 +3,8 @@
 //! ```text
 //! 0x3f8 COM1 ── the log, text            serial      PCI bus 0 ─ pci ─ msix ─ virtio ─┐
 //! 0x2f8 COM2 ── events, JSON lines       events      virtio-net ×2 ─ queue ─ net ── hs_core::platform::Nic
-//! 0x70  CMOS ── wall clock at boot       rtc
-//! 0xf4  isa-debug-exit                   exit
+//! 0x70  CMOS ── wall clock at boot       rtc      virtio-blk    ─ queue ─ blk ── crate::files
+//! 0xf4  isa-debug-exit                   exit     (all of them found by probe)
 //! ```
 //!
 //! What needs no hardware (parsing of capabilities, placing of BARs, the line ring, decoding of the clock) is
@@ -12,6 +12,8 @@
 //!
 //! Deliberately absent: polling. A device that has something to say raises an interrupt.
 
+#[cfg(not(test))]
+pub mod blk;
 #[cfg(not(test))]
 pub mod events;
 #[cfg(not(test))]
@@ -22,6 +24,8 @@ pub mod msix;
 #[cfg(not(test))]
 pub mod net;
 pub mod pci;
+#[cfg(not(test))]
+pub mod probe;
 pub mod queue;
 pub mod rtc;
 #[cfg(not(test))]

@@ -24,24 +24,21 @@
 //! multiple queues, link state.
 
 use alloc::boxed::Box;
-use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::fmt;
 
 use bitflags::bitflags;
-use hs_core::event::Event;
-use hs_core::platform::{Exit, Nic, RingFull};
+use hs_core::platform::{Nic, RingFull};
 use hs_core::sync::Signal;
 use virtio_drivers::transport::pci::PciTransport;
-use virtio_drivers::transport::pci::bus::{Cam, ConfigurationAccess, DeviceFunction, MmioCam, PciRoot};
-use virtio_drivers::transport::{DeviceStatus, DeviceType, Transport};
+use virtio_drivers::transport::pci::bus::{ConfigurationAccess, DeviceFunction};
+use virtio_drivers::transport::{DeviceStatus, Transport};
 
 use super::msix::Msix;
-use super::pci::{self, PciError};
+use super::probe::CPU;
 use super::queue::{Broken, Buffer, QUEUE_LEN, Queue};
 use super::virtio::{DmaHal, Doorbell, Registers};
 use crate::arch::interrupts;
-use crate::mem;
 use crate::sync::IrqMutex;
 
 const QUEUE_RECEIVE: u16 = 0;
@@ -61,9 +58,6 @@ const CONFIG_MTU: usize = 10;
 /// run.
 const RECLAIM_MAX: usize = 8;
 
-/// The CPU that interrupts go to: the only one.
-const CPU: u8 = 0;
-
 bitflags! {
     /// What is understood here. EVENT_IDX (bit 29) and INDIRECT_DESC (28) are not.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,8 +71,6 @@ bitflags! {
 /// Why a network card cannot be used.
 #[derive(Clone, Debug)]
 pub enum NetError {
-    /// Its place on the bus.
-    Pci(PciError),
     /// virtio-drivers refused it, in this step.
     Virtio(DeviceFunction, &'static str),
     /// It does not speak virtio 1.0, or has no address of its own.
@@ -94,7 +86,6 @@ pub enum NetError {
 impl fmt::Display for NetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            NetError::Pci(error) => write!(f, "{error}"),
             NetError::Virtio(function, step) => write!(f, "virtio-net {function}: it failed at {step}"),
             NetError::Features(function) => {
                 write!(
@@ -119,12 +110,6 @@ impl fmt::Display for NetError {
                 )
             }
         }
-    }
-}
-
-impl From<PciError> for NetError {
-    fn from(error: PciError) -> Self {
-        NetError::Pci(error)
     }
 }
 
@@ -173,51 +158,12 @@ pub struct VirtioNet {
     signal: IrqMutex<Option<&'static Signal>>,
 }
 
-/// Finds and starts all network cards of bus 0, in PCI order: the first is the service network's, the second
-/// the cluster link's. If one of them cannot be used, the machine ends: without it the others would change
-/// their meaning.
-pub fn probe() -> &'static [&'static dyn Nic] {
-    let cards = start_all().unwrap_or_else(|error| {
-        log::error!("{error}");
-        super::events::emit(&Event::Refused {
-            what: "network card".into(),
-            why: error.to_string(),
-        });
-        super::exit::exit(Exit::Refused)
-    });
-    cards.leak()
-}
-
-fn start_all() -> Result<Vec<&'static dyn Nic>, NetError> {
-    // SAFETY: both firmwares leave the configuration space there; only this function uses it, once, at boot.
-    let configuration = || unsafe { MmioCam::new(mem::mmio(pci::ECAM), Cam::Ecam) };
-    let mut root = PciRoot::new(configuration());
-    pci::place_bars(&mut root)?;
-    let mut cards = Vec::new();
-    for function in pci::virtio_functions(&root) {
-        pci::enable(&mut root, function);
-        let registers = Registers::find(&mut root, &configuration(), function)?;
-        let mut transport = PciTransport::new::<DmaHal, _>(&mut root, function)
-            .map_err(|_| NetError::Virtio(function, "the PCI transport"))?;
-        if transport.device_type() != DeviceType::Network {
-            continue;
-        }
-        let msix = Msix::find(&mut root, &configuration(), function)?;
-        let card = VirtioNet::start(function, &mut transport, &registers, &msix, &mut configuration())?;
-        // Dropping it would reset the device.
-        core::mem::forget(transport);
-        log::info!(
-            "virtio-net {function}: {}, frames up to {} bytes",
-            Mac(card.mac),
-            card.frame_len_max
-        );
-        cards.push(card as &dyn Nic);
-    }
-    Ok(cards)
-}
-
 impl VirtioNet {
-    fn start(
+    /// Starts the device.
+    ///
+    /// # Errors
+    /// See [`NetError`].
+    pub(super) fn start(
         function: DeviceFunction,
         transport: &mut PciTransport,
         registers: &Registers,
@@ -244,7 +190,7 @@ impl VirtioNet {
         }
         let frame_len_max = usize::from(mtu) + ETHERNET_HEADER_LEN;
         let buffers = || {
-            Buffer::allocate::<DmaHal>(VIRTIO_HEADER_LEN + frame_len_max)
+            Buffer::allocate::<DmaHal>(QUEUE_LEN, VIRTIO_HEADER_LEN + frame_len_max)
                 .ok_or(NetError::OutOfMemory(function))
         };
         let mut receive = Queue::new(transport, QUEUE_RECEIVE).map_err(|_| failed("its receive queue"))?;
@@ -276,6 +222,11 @@ impl VirtioNet {
             .ok_or(NetError::NoVector(function))?;
         transport.finish_init();
         card.receive_bell.ring();
+        log::info!(
+            "virtio-net {function}: {}, frames up to {} bytes",
+            Mac(card.mac),
+            card.frame_len_max
+        );
         Ok(card)
     }
 

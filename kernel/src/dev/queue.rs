@@ -6,7 +6,7 @@
 //! checked against that.
 //!
 //! ```text
-//!   Buffer ── give_readable, give_writable ──► device ── take ──► Buffer, length as the device says
+//!   Buffer ── give_readable, give_writable, give_request ──► device ── take ──► Buffer, length as the device says
 //! ```
 //!
 //! Interrupts and notifications are suppressed by flags that each side sets for the other and then looks once
@@ -36,11 +36,11 @@ pub struct Buffer {
 unsafe impl Send for Buffer {}
 
 impl Buffer {
-    /// Makes [`QUEUE_LEN`] zeroed buffers of `len_bytes` each; `None` if there is no memory.
-    pub fn allocate<H: Hal>(len_bytes: usize) -> Option<Vec<Buffer>> {
+    /// Makes `count` zeroed buffers of `len_bytes` each; `None` if there is no memory.
+    pub fn allocate<H: Hal>(count: usize, len_bytes: usize) -> Option<Vec<Buffer>> {
         // Each on cache lines of its own.
         let stride = len_bytes.next_multiple_of(64);
-        let (physical, first) = H::dma_alloc((stride * QUEUE_LEN).div_ceil(PAGE_SIZE), BufferDirection::Both);
+        let (physical, first) = H::dma_alloc((stride * count).div_ceil(PAGE_SIZE), BufferDirection::Both);
         if physical == 0 {
             return None;
         }
@@ -51,7 +51,7 @@ impl Buffer {
                 bytes: NonNull::slice_from_raw_parts(start, len_bytes),
             }
         };
-        Some((0..QUEUE_LEN).map(buffer).collect())
+        Some((0..count).map(buffer).collect())
     }
 }
 
@@ -76,6 +76,8 @@ impl DerefMut for Buffer {
 enum Access {
     Read(usize),
     Write,
+    /// It reads so many bytes, and may write from there to so many.
+    Answer(usize, usize),
 }
 
 /// The device has broken the rules: its queue is not looked at any more.
@@ -85,7 +87,7 @@ pub struct Broken;
 /// A queue and the buffers that the device has.
 pub struct Queue<H: Hal> {
     ring: VirtQueue<H, QUEUE_LEN>,
-    /// By descriptor, which each buffer takes one of.
+    /// By first descriptor.
     with_device: [Option<(Buffer, Access)>; QUEUE_LEN],
     broken: bool,
 }
@@ -125,6 +127,18 @@ impl<H: Hal> Queue<H> {
         self.given(token, buffer, Access::Write);
     }
 
+    /// Lets the device read the first `readable_len` bytes of `buffer`, a request, and write its answer to those from
+    /// there to `len_bytes`. Takes two descriptors.
+    ///
+    /// # Panics
+    /// If the buffer is shorter, or the device has almost [`QUEUE_LEN`] buffers already.
+    pub fn give_request(&mut self, mut buffer: Buffer, readable_len: usize, len_bytes: usize) {
+        let (request, answer) = buffer[..len_bytes].split_at_mut(readable_len);
+        // SAFETY: nobody touches the buffer until `take` has it back.
+        let token = unsafe { self.ring.add(&[request], &mut [answer]) };
+        self.given(token, buffer, Access::Answer(readable_len, len_bytes));
+    }
+
     fn given(&mut self, token: Result<u16, Error>, buffer: Buffer, access: Access) {
         let token = token.expect("a queue has as many descriptors as there are buffers");
         self.with_device[usize::from(token)] = Some((buffer, access));
@@ -156,6 +170,11 @@ impl<H: Hal> Queue<H> {
             Access::Read(len) => unsafe { self.ring.pop_used(token, &[&buffer[..len]], &mut []) },
             // SAFETY: as above.
             Access::Write => unsafe { self.ring.pop_used(token, &[], &mut [&mut buffer]) },
+            Access::Answer(readable_len, len) => {
+                let (request, answer) = buffer[..len].split_at_mut(readable_len);
+                // SAFETY: as above.
+                unsafe { self.ring.pop_used(token, &[request], &mut [answer]) }
+            }
         };
         match len_bytes {
             Ok(len_bytes) => {

@@ -142,7 +142,11 @@ const LEN: usize = 100;
 fn pair() -> (Queue<HostHal>, Device, Vec<Buffer>) {
     let mut device = Device::default();
     let queue = Queue::new(&mut device, 0).unwrap();
-    (queue, device, Buffer::allocate::<HostHal>(LEN).unwrap())
+    (
+        queue,
+        device,
+        Buffer::allocate::<HostHal>(QUEUE_LEN, LEN).unwrap(),
+    )
 }
 
 fn place(buffer: &Buffer) -> usize {
@@ -151,7 +155,7 @@ fn place(buffer: &Buffer) -> usize {
 
 #[test]
 fn buffers_are_zeroed_and_disjoint() {
-    let buffers = Buffer::allocate::<HostHal>(LEN).unwrap();
+    let buffers = Buffer::allocate::<HostHal>(QUEUE_LEN, LEN).unwrap();
     assert_eq!(buffers.len(), QUEUE_LEN);
     let places: BTreeSet<_> = buffers.iter().map(place).collect();
     assert!(

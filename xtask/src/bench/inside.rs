@@ -177,6 +177,7 @@ impl Ground {
             memory_mib: MEMORY_MIB,
             accelerator: self.accelerator,
             cards: Vec::new(),
+            disk: None,
             clock_s: clock_s(),
             print_log: false,
         };
@@ -235,6 +236,7 @@ impl Ground {
             log: "info",
             print_log: false,
             cluster: None,
+            disk: None,
         };
         let teller = &mut self.teller;
         let mut tell = |word| teller.tell(&word);

@@ -1,8 +1,9 @@
 //! Guests that are alone: the kernel's own tests, and the reports of guests that die.
 
+use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitStatus;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -10,6 +11,7 @@ use hs_core::event::Event;
 use hs_core::platform::Exit;
 
 use super::inside::Ground;
+use crate::disk;
 use crate::events::Line;
 use crate::guest_build::{self, Variant};
 use crate::qemu::{Boot, Card, Guest, Plug, Recipe, Sign, clock_s, exit_code, in_words};
@@ -40,6 +42,7 @@ fn cards(ground: &Ground) -> Vec<Card> {
 fn boot(
     ground: &Ground,
     command_line: &str,
+    disk: Option<File>,
     limit: Duration,
     mut hear: impl FnMut(Event),
 ) -> Result<(ExitStatus, String)> {
@@ -52,6 +55,7 @@ fn boot(
         memory_mib: ground.machine.memory_mib,
         accelerator: ground.accelerator,
         cards: cards(ground),
+        disk: disk.map(Arc::new),
         clock_s: clock_s(),
         print_log: false,
     };
@@ -75,12 +79,36 @@ fn boot(
 /// It passes if every test passed *and* the guest says that these were all *and* it exits with success.
 pub(super) fn ktest(ground: &Ground) -> Result<String> {
     let mut verdict = Verdict::default();
-    let (status, log) = boot(ground, "hs.seed=1 hs.log=info -- seed=1", TESTS_LIMIT, |event| {
-        verdict.hear(&event)
-    })?;
-    verdict
+    let disk = disk::scratch(disk::MIB_DEFAULT)?;
+    let (status, log) = boot(
+        ground,
+        "hs.seed=1 hs.log=info -- seed=1",
+        Some(disk),
+        TESTS_LIMIT,
+        |event| verdict.hear(&event),
+    )?;
+    let passed = verdict
         .judge(status.code())
-        .with_context(|| format!("the guest {}\n{log}", in_words(status)))
+        .with_context(|| format!("the guest {}\n{log}", in_words(status)))?;
+    without_disk(ground)?;
+    Ok(passed)
+}
+
+/// A machine without a disk says so to whoever asks for a file.
+fn without_disk(ground: &Ground) -> Result<()> {
+    let mut said = String::new();
+    let hear = |event| {
+        if let Event::Test { detail, .. } = event {
+            said = detail;
+        }
+    };
+    let (status, log) = boot(ground, "hs.log=info -- only=files", None, BOOT_LIMIT, hear)?;
+    ensure!(
+        status.code() == Some(exit_code(Exit::TestFailed)) && said.contains("has no disk"),
+        "a guest without a disk {}, and said of it: {said}\n{log}",
+        in_words(status)
+    );
+    Ok(())
 }
 
 /// A guest that dies says of what, with the names of the functions that led there, and exits with its own status.
@@ -103,6 +131,7 @@ pub(super) fn reports(ground: &Ground) -> Result<String> {
         let (status, log) = boot(
             ground,
             &format!("hs.log=info hs.check-blocks=on -- crash={how}"),
+            None,
             BOOT_LIMIT,
             hear,
         )?;
@@ -128,7 +157,7 @@ pub(super) fn reports(ground: &Ground) -> Result<String> {
             refused = why;
         }
     };
-    let (status, _) = boot(ground, "hs.log=info hs.colour=red", BOOT_LIMIT, hear)?;
+    let (status, _) = boot(ground, "hs.log=info hs.colour=red", None, BOOT_LIMIT, hear)?;
     ensure!(
         status.code() == Some(exit_code(Exit::BadOptions)),
         "an unknown option ended with {status}"

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use hs_core::event::Event;
 use super::{Orders, guest, pairs, tetris, visitors};
 use crate::accel::{self, Accelerator};
 use crate::command::{bare_words, root, show};
+use crate::disk;
 use crate::events::Line;
 use crate::guest_build::{self, Variant};
 use crate::host::PYTHON;
@@ -156,6 +158,7 @@ impl Ground {
             log: "info",
             print_log: false,
             cluster,
+            disk: Some(Arc::new(disk::scratch(disk::MIB_DEFAULT)?)),
         })
     }
 
