@@ -118,32 +118,26 @@ impl Ledger {
         block: usize,
         bucket: Bucket,
     ) -> Result<(), Fault> {
-        let len_bytes = bucket.block_bytes();
-        if let Some((start, found)) = self.blocks.range(..block + len_bytes).next_back() {
-            let (start, found_bytes) = (*start, found.block_bytes());
-            if start == block && *found == bucket {
-                return Ok(());
-            }
-            if start == block {
+        match self.blocks.range(..=block).next_back() {
+            Some((start, found)) if *start == block && *found == bucket => return Ok(()),
+            Some((start, found)) if *start == block => {
                 return Err(Fault::WrongLayout {
-                    len_bytes: found_bytes,
+                    len_bytes: found.block_bytes(),
                 });
             }
-            if start < block && block < start + found_bytes {
+            Some((start, found)) if block < start + found.block_bytes() => {
                 return Err(Fault::Interior {
-                    block: start,
-                    len_bytes: found_bytes,
+                    block: *start,
+                    len_bytes: found.block_bytes(),
                 });
             }
-            if start > block && !self.complete {
-                return Err(Fault::NotInUse);
-            }
+            _ => {}
         }
+        let end = block + bucket.block_bytes();
         let is_older = !self.complete
             && block.is_multiple_of(bucket.align())
-            && !header
-                .buckets
-                .is_free(words, header.total_bytes, block, block + len_bytes);
+            && self.blocks.range(block..end).next().is_none()
+            && !header.buckets.is_free(words, header.total_bytes, block, end);
         if is_older { Ok(()) } else { Err(Fault::NotInUse) }
     }
 }

@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::{Class, ClassId, restore_by_copy};
 use crate::class::check_blocks;
 use crate::host::Session;
+use crate::library;
 
 fn layout(size: usize) -> Layout {
     Layout::from_size_align(size, 8).unwrap()
@@ -88,6 +89,27 @@ fn a_destroyed_class_is_no_longer_there_for_its_handles() {
     assert_eq!(again, block);
     let freed = caught(|| class.free(block, layout(24)));
     assert!(freed.contains("foreign pointer, of class 5"), "{freed}");
+}
+
+#[test]
+fn blocks_of_a_discarded_class_are_forgotten() {
+    let session = start(true);
+    let class = Class::create(ClassId(5), 0).unwrap();
+    let (block, _) = class.malloc(layout(200)).unwrap();
+    let frames = session.memory().frames();
+    // What `discard` does; nothing lives in that block but the test's word for it.
+    library::with(|library| class.give_back(library))
+        .unwrap()
+        .unwrap();
+    assert_eq!(session.memory().frames(), frames + 1);
+    let next = Class::create(ClassId(6), 0).unwrap();
+    for _ in 0..20 {
+        let (other, _) = next.malloc(layout(24)).unwrap();
+        next.free(other, layout(24));
+        next.malloc(layout(24)).unwrap();
+    }
+    let freed = caught(|| next.free(block, layout(200)));
+    assert!(freed.contains("wrong layout"), "{freed}");
 }
 
 #[test]
