@@ -84,7 +84,7 @@ fn only_a_sound_state_is_taken_up() {
     }
     for number in 1..3 {
         let local = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 80);
-        let kind = DescriptorKind::TcpListener { local };
+        let kind = DescriptorKind::TcpListener { local, backlog: 1 };
         descriptor::register(Descriptor { number, kind }).unwrap();
     }
     assert_eq!(adopt(memory), Ok(()));

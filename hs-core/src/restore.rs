@@ -58,7 +58,7 @@ pub struct Restored {
     pub term: Term,
     /// The workers to start, in the order of their registration.
     pub workers: Vec<Worker>,
-    /// The descriptors to open again under their numbers, in the order of their registration. Nothing has opened them.
+    /// The descriptors to open again under their numbers, in the order of their registration. Here nothing has opened them.
     pub descriptors: Vec<Descriptor>,
     /// The signals whose handlers are to be installed again, in the order of their registration. Nothing has installed them.
     pub signals: Vec<SignalAction>,

@@ -6,16 +6,13 @@
 //!
 //! ```text
 //! number u32 │ kind u8 │ flags u8 │ length of the path u8 │ 0 │ offset u64
-//! local address, port │ peer's port, address │ 0 u32 │ path, filled up with zeroes [64]
+//! local address, port │ peer's address, port │ backlog u32 │ path, filled up with zeroes [64]
 //! ```
 //!
-//! The library keeps these records, sends them with each checkpoint and gives them back after a restore. **Nothing opens
-//! the things themselves**: the kernel has no files and no descriptors yet. Whoever is restored finds in the records what to
-//! open.
-//!
-//! Deliberately absent: asking the kernel for offset and addresses when a checkpoint is taken, as the thesis's
-//! `HSFD_UDP4_CPTREFRESH` does. It may find another state than the memory's; [`update`] is called when the application
-//! knows that its state has changed, and so both agree.
+//! The library keeps these records, sends them with each checkpoint and gives them back after a restore. The things
+//! themselves are opened, registered and opened again by the descriptor table of `hs-net`, which is what applications use. It
+//! brings the records of what has changed up to date inside the pause ([`refresh`]), so that they agree with the memory of
+//! the same checkpoint: the thesis asks its kernel while the application goes on, and may find a later state.
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -40,7 +37,7 @@ const FILE: u8 = 1;
 const UDP: u8 = 2;
 const TCP_LISTENER: u8 = 3;
 
-/// Flag of a UDP socket that is connected.
+/// Flag of a UDP socket that is connected, beside its [`UdpFlags`].
 const HAS_PEER: u8 = 1;
 
 bitflags! {
@@ -53,6 +50,20 @@ bitflags! {
         const WRITE = 2;
         /// Each write goes to its end.
         const APPEND = 4;
+    }
+}
+
+bitflags! {
+    /// What is asked of a UDP socket and brought back at a restore.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+    pub struct UdpFlags: u8 {
+        /// Its own address: it is bound to the same after a restore. The thesis's `HSFD_UDP4_GETNAME`.
+        const GETNAME = 2;
+        /// Its peer's address: it is connected to the same after a restore, if it was connected at all. The thesis's
+        /// `HSFD_UDP4_GETPEER`.
+        const GETPEER = 4;
+        /// They are asked for at each checkpoint, not only when it is registered. The thesis's `HSFD_UDP4_CPTREFRESH`.
+        const CPTREFRESH = 8;
     }
 }
 
@@ -159,15 +170,19 @@ pub enum DescriptorKind {
     },
     /// A UDP socket. The thesis's `hs_fdreg_sockudp4`.
     Udp {
-        /// The address that it is bound to.
+        /// The address that it is to be bound to; port 0 if to none.
         local: SocketAddrV4,
-        /// The address that it is connected to, if it is.
+        /// The address that it is to be connected to, if to any.
         peer: Option<SocketAddrV4>,
+        /// What was asked of it.
+        flags: UdpFlags,
     },
     /// A TCP socket that listens. The thesis's `hs_fdreg_socktcp4_listen`.
     TcpListener {
         /// The address that it listens on.
         local: SocketAddrV4,
+        /// Most connections that may wait for the application.
+        backlog: u32,
     },
 }
 
@@ -178,6 +193,10 @@ pub struct Descriptor {
     pub number: u32,
     /// What is open under it.
     pub kind: DescriptorKind,
+}
+
+fn number_of(record: &Record) -> u32 {
+    u32::from_le_bytes(record[..4].try_into().expect("four bytes"))
 }
 
 fn put_address(record: &mut [u8], address: SocketAddrV4) {
@@ -203,17 +222,19 @@ impl Descriptor {
                 record[8..16].copy_from_slice(&offset.to_le_bytes());
                 record[32..].copy_from_slice(&path.bytes);
             }
-            DescriptorKind::Udp { local, peer } => {
+            DescriptorKind::Udp { local, peer, flags } => {
                 record[4] = UDP;
+                record[5] = flags.bits();
                 put_address(&mut record[16..22], local);
                 if let Some(peer) = peer {
-                    record[5] = HAS_PEER;
+                    record[5] |= HAS_PEER;
                     put_address(&mut record[22..28], peer);
                 }
             }
-            DescriptorKind::TcpListener { local } => {
+            DescriptorKind::TcpListener { local, backlog } => {
                 record[4] = TCP_LISTENER;
                 put_address(&mut record[16..22], local);
+                record[28..32].copy_from_slice(&backlog.to_le_bytes());
             }
         }
         record
@@ -221,7 +242,7 @@ impl Descriptor {
 
     /// The descriptor of `record`, if it is one: each descriptor has one record only.
     pub(crate) fn of_record(record: &Record) -> Option<Self> {
-        let number = u32::from_le_bytes(record[..4].try_into().expect("four bytes"));
+        let number = number_of(record);
         let kind = match record[4] {
             FILE => {
                 let path = record[32..].get(..usize::from(record[6]))?;
@@ -233,10 +254,12 @@ impl Descriptor {
             }
             UDP => DescriptorKind::Udp {
                 local: address_of(&record[16..22]),
-                peer: (record[5] == HAS_PEER).then(|| address_of(&record[22..28])),
+                peer: (record[5] & HAS_PEER != 0).then(|| address_of(&record[22..28])),
+                flags: UdpFlags::from_bits(record[5] & !HAS_PEER)?,
             },
             TCP_LISTENER => DescriptorKind::TcpListener {
                 local: address_of(&record[16..22]),
+                backlog: u32::from_le_bytes(record[28..32].try_into().expect("four bytes")),
             },
             _ => return None,
         };
@@ -298,9 +321,10 @@ impl fmt::Display for DescriptorError {
 /// The library was not started, the table is full, or a descriptor of this number is registered.
 pub fn register(descriptor: Descriptor) -> Result<(), DescriptorError> {
     library::with(|library| {
-        if library
-            .descriptors()
-            .any(|known| known.number == descriptor.number)
+        let (_, records, _) = library.records();
+        if records
+            .iter()
+            .any(|record| number_of(record) == descriptor.number)
         {
             return Err(DescriptorError::Registered(descriptor.number));
         }
@@ -321,6 +345,27 @@ pub fn update(descriptor: Descriptor) -> Result<(), DescriptorError> {
     })
 }
 
+/// Replaces the records of what has changed. `changed` is asked about each registered number, in the order of their
+/// registration, and returns what to record now. For the pause of a checkpoint: no record is read, and only what has
+/// changed is written.
+///
+/// # Errors
+/// The library was not started.
+///
+/// # Panics
+/// If `changed` returns a descriptor of another number.
+pub fn refresh(mut changed: impl FnMut(u32) -> Option<Descriptor>) -> Result<(), NotStarted> {
+    library::with(|library| {
+        for index in 0..library.records().1.len() {
+            let number = number_of(&library.records().1[index]);
+            if let Some(descriptor) = changed(number) {
+                assert_eq!(descriptor.number, number, "a record keeps its number");
+                library.tables_mut().set_descriptor(index, descriptor.to_record());
+            }
+        }
+    })
+}
+
 /// Deregisters the descriptor of this number; closing it stays the application's. The thesis's `hs_fd_deregister`.
 ///
 /// # Errors
@@ -335,8 +380,10 @@ fn with_index(
 ) -> Result<(), DescriptorError> {
     library::with(|library| {
         let index = library
-            .descriptors()
-            .position(|known| known.number == number)
+            .records()
+            .1
+            .iter()
+            .position(|record| number_of(record) == number)
             .ok_or(DescriptorError::NotRegistered(number))?;
         with(library.tables_mut(), index);
         Ok(())

@@ -199,7 +199,7 @@ fn listener(number: usize, port: usize) -> Descriptor {
     let local = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port as u16);
     Descriptor {
         number: number as u32,
-        kind: DescriptorKind::TcpListener { local },
+        kind: DescriptorKind::TcpListener { local, backlog: 1 },
     }
 }
 

@@ -9,7 +9,7 @@ use super::pair::{NCON, choosing, config, send};
 use crate::host::{HostMemory, Session};
 use crate::image::Image;
 use crate::library::{DESCRIPTORS_MAX, LibraryArea, SIGNALS_MAX, THREADS_MAX};
-use crate::registry::descriptor::{self, Descriptor, DescriptorKind, FileMode, FilePath};
+use crate::registry::descriptor::{self, Descriptor, DescriptorKind, FileMode, FilePath, UdpFlags};
 use crate::registry::signal::{self, SignalMask, SignalNumber};
 use crate::registry::thread;
 use crate::restore::{RestoreError, restore};
@@ -37,6 +37,7 @@ fn socket(number: u32) -> Descriptor {
         kind: DescriptorKind::Udp {
             local: SocketAddrV4::new(Ipv4Addr::new(10, 77, 0, 10), 53),
             peer: Some(SocketAddrV4::new(Ipv4Addr::new(10, 77, 0, 1), 5353)),
+            flags: UdpFlags::GETNAME | UdpFlags::GETPEER,
         },
     }
 }

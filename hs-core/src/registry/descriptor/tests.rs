@@ -19,7 +19,7 @@ fn listener(number: u32, port: u16) -> Descriptor {
     let local = address(port);
     Descriptor {
         number,
-        kind: DescriptorKind::TcpListener { local },
+        kind: DescriptorKind::TcpListener { local, backlog: 16 },
     }
 }
 
@@ -41,9 +41,12 @@ pub(crate) fn any_descriptor() -> impl Strategy<Value = Descriptor> {
             mode: FileMode::from_bits_truncate(mode),
             offset,
         }),
-        (any_address(), prop::option::of(any_address()))
-            .prop_map(|(local, peer)| DescriptorKind::Udp { local, peer }),
-        any_address().prop_map(|local| DescriptorKind::TcpListener { local }),
+        (any_address(), prop::option::of(any_address()), any::<u8>()).prop_map(|(local, peer, flags)| {
+            let flags = UdpFlags::from_bits_truncate(flags);
+            DescriptorKind::Udp { local, peer, flags }
+        }),
+        (any_address(), any::<u32>())
+            .prop_map(|(local, backlog)| DescriptorKind::TcpListener { local, backlog }),
     ];
     (any::<u32>(), kind).prop_map(|(number, kind)| Descriptor { number, kind })
 }
@@ -110,6 +113,22 @@ fn a_number_is_registered_once() {
     assert_eq!(descriptors(), [second]);
     register(first).unwrap();
     assert_eq!(descriptors(), [second, first]);
+}
+
+#[test]
+fn what_has_changed_is_refreshed_in_place() {
+    let _session = Session::start(64);
+    [listener(7, 80), listener(3, 81), listener(5, 82)]
+        .into_iter()
+        .for_each(|descriptor| register(descriptor).unwrap());
+    let mut asked = Vec::new();
+    refresh(|number| {
+        asked.push(number);
+        (number == 3).then(|| listener(3, 99))
+    })
+    .unwrap();
+    assert_eq!(asked, [7, 3, 5]);
+    assert_eq!(descriptors(), [listener(7, 80), listener(3, 99), listener(5, 82)]);
 }
 
 #[test]
