@@ -3,11 +3,13 @@
 //! For tests and benchmarks of everything above the kernel. The library's memory is global to a process, so a test that
 //! uses it holds a [`Session`].
 
+mod files;
 mod machine;
 mod memory;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub use files::HostFiles;
 pub use machine::HostMachine;
 pub use memory::HostMemory;
 

@@ -12,9 +12,11 @@
 //! heartbeats that it finds there go to the pair thread's inbox. On a spare the pair thread reads it, for heartbeats only.
 //! The pair thread does a bounded amount of work a round and sleeps on one signal. Nothing polls.
 //!
-//! One mutex guards the pair's state machine, one the service stack. Neither is held while the other is taken, and
-//! neither while the checkpointer is told of a spare that came or went: that may cancel transfers.
+//! One mutex guards the pair's state machine, one the service stack, one the descriptor table. The table's may be taken while
+//! the stack's is held; otherwise none is held while another is taken, and
+//! none while the checkpointer is told of a spare that came or went: that may cancel transfers.
 
+pub mod descriptors;
 mod front;
 mod pipe;
 mod rounds;
@@ -36,9 +38,10 @@ use hs_core::platform::{CheckpointMemory, Exit, Instant, Machine, Nic, Priority}
 use hs_core::registry::thread::{self, Worker};
 use hs_core::role::{PairConfig, Role, Term};
 use hs_core::roots::{self, RootId};
-use hs_core::sync::{Mutex, Signal};
+use hs_core::sync::{Condvar, Mutex, MutexGuard, Signal};
 use spin::Once;
 
+use self::descriptors::Table;
 use self::front::Front;
 pub use self::front::ServiceGuard;
 use self::pipe::Pipe;
@@ -93,6 +96,9 @@ pub struct Node {
     front: Mutex<Front>,
     checkpointer: Once<Checkpointer>,
     announcer: Mutex<Option<Announcer>>,
+    descriptors: Mutex<Table>,
+    /// A call on a file has ended.
+    descriptor_idle: Condvar,
     inbox: Mutex<Inbox>,
     takeover: Mutex<Option<Takeover>>,
     spare_status: Mutex<Status>,
@@ -168,6 +174,8 @@ impl Node {
             front: Mutex::new(front),
             checkpointer: Once::new(),
             announcer: Mutex::new(None),
+            descriptors: Mutex::new(Table::new()),
+            descriptor_idle: Condvar::new(),
             inbox: Mutex::new(Inbox::new()),
             takeover: Mutex::new(None),
             spare_status: Mutex::new(Status::default()),
@@ -209,6 +217,7 @@ impl Node {
         self.begin_checkpoints();
         self.spawn("pair", Priority::Urgent, move || PairThread::new(self).run());
         self.announce();
+        self.mount_files();
         if let Err(why) = (self.setup.start)(self) {
             self.end(&format!("the application cannot start: {why}"));
         }
@@ -345,7 +354,7 @@ impl Node {
             return Err(CheckpointError::NoSpare);
         };
         self.checkpoint_wanted.store(false, Ordering::SeqCst);
-        let result = checkpointer.checkpoint(flags, || self.front.lock());
+        let result = checkpointer.checkpoint(flags, || self.quiesce());
         match result {
             Err(CheckpointError::NoSlot) => self.checkpoint_wanted.store(true, Ordering::SeqCst),
             Err(CheckpointError::Cptfork(_)) => self.checkpoint_lost(),
@@ -354,6 +363,15 @@ impl Node {
             | Err(CheckpointError::NoSpare | CheckpointError::NotStarted | CheckpointError::Lost(..)) => {}
         }
         result
+    }
+
+    /// Stops the service stack and the descriptor table, and brings the records of descriptors up to date: they are
+    /// part of the memory that is frozen next.
+    fn quiesce(&self) -> (MutexGuard<'_, Front>, MutexGuard<'_, Table>) {
+        let front = self.front.lock();
+        let mut table = self.descriptors.lock();
+        table.refresh(|number| front.addresses_of(number));
+        (front, table)
     }
 
     /// Whether a checkpoint should be taken although nothing has changed: a spare has come that holds nothing, one was lost,

@@ -1,4 +1,4 @@
-//! The service stack: TCP for an application that is one loop, all of it in checkpointable memory.
+//! The service stack: TCP and UDP for an application, all of it in checkpointable memory.
 //!
 //! The stack is smoltcp's, with its sockets, buffers, clock and queue of outgoing frames in a class of its own, so that a
 //! checkpoint holds it as it stands between two calls. It does no I/O: frames and `now` go in, frames go out through the
@@ -9,6 +9,7 @@
 //!  (class SERVICE_CLASS)   ├─ SocketSet ──> storage ──> receive and send buffers
 //!                          ├─ entries: one a socket: what the application knows of it
 //!                          ├─ ready ring: entries with news
+//!                          ├─ UDP slots: one a socket of a descriptor
 //!                          └─ CommitQueue ──> ring of frames
 //! ```
 //!
@@ -25,7 +26,7 @@
 //! that accepts it; a repeated SYN must therefore not find the listener while its connection is open, or there would be two.
 //!
 //! Deliberately absent: a second thread in one stack (its lock is the node's), connections that survive a takeover (they are
-//! reset until output is withheld), fragments, IPv6, UDP for applications.
+//! reset until output is withheld), fragments, IPv6, UDP sockets without a descriptor.
 
 mod config;
 mod connection;
@@ -34,6 +35,7 @@ mod entry;
 mod listen;
 mod probe;
 mod takeover;
+mod udp;
 
 use core::fmt;
 use core::net::Ipv4Addr;
@@ -55,6 +57,9 @@ use self::entry::{Entry, Phase};
 use self::listen::Listener;
 pub use self::listen::{LISTENERS_MAX, ListenError};
 use self::probe::Syn;
+pub(crate) use self::udp::UNBOUND;
+use self::udp::UdpSlot;
+pub use self::udp::{UDP_SOCKETS_MAX, UdpError};
 use crate::checksum;
 use crate::commit::CommitQueue;
 
@@ -106,6 +111,9 @@ pub struct Service {
     ready: &'static mut [u16],
     ready_first: usize,
     ready_len: usize,
+    udp: &'static mut [UdpSlot],
+    /// The next port for a UDP socket that may have any.
+    udp_any_port: u16,
     queue: CommitQueue,
     counters: Counters,
     /// When there is something to do; `None` as long as nobody has looked since the last change.
@@ -175,7 +183,9 @@ impl Service {
             addresses.push(cidr).expect("an interface holds one address");
         });
 
-        let mut sockets = SocketSet::new(leak(slots, allocator, |_| Ok(SocketStorage::EMPTY))?);
+        let mut sockets = SocketSet::new(leak(slots + UDP_SOCKETS_MAX, allocator, |_| {
+            Ok(SocketStorage::EMPTY)
+        })?);
         let entries = leak(slots, allocator, |_| {
             let receive = tcp::SocketBuffer::new(bytes(config.receive_len)?);
             let send = tcp::SocketBuffer::new(bytes(config.send_len)?);
@@ -186,6 +196,7 @@ impl Service {
             socket.set_timeout(Some(config.timeout.into()));
             Ok(Entry::new(sockets.add(socket)))
         })?;
+        let udp = udp::create(allocator, config, &mut sockets)?;
         let service = Self {
             magic: MAGIC,
             clock_offset_us: 0,
@@ -198,6 +209,8 @@ impl Service {
             ready: leak(slots, allocator, |_| Ok(0))?,
             ready_first: 0,
             ready_len: 0,
+            udp,
+            udp_any_port: udp::ANY_PORT_FIRST,
             queue,
             counters: Counters::default(),
             due: None,
@@ -303,6 +316,7 @@ impl Service {
         for slot in 0..self.entries.len() {
             self.refresh_entry(slot, now_us);
         }
+        self.refresh_udp(now_us);
         self.arm();
     }
 
@@ -446,7 +460,7 @@ impl Service {
             }
             _ => None,
         });
-        let at_us = entries_at.chain(sockets_at).min()?;
+        let at_us = entries_at.chain(sockets_at).chain(self.unsent_until_us()).min()?;
         Some(Instant::from_micros(at_us.saturating_sub(self.clock_offset_us).max(0) as u64).max(now))
     }
 

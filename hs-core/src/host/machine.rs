@@ -1,5 +1,6 @@
 //! A machine on threads of `std`.
 
+use core::fmt;
 use std::boxed::Box;
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -11,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::vec::Vec;
 
 use crate::event::Event;
-use crate::platform::{Exit, Instant, Machine, Priority, SpawnError};
+use crate::platform::{Exit, Files, Instant, Machine, Priority, SpawnError};
 use crate::raw::host::is_code;
 use crate::sync;
 
@@ -30,6 +31,16 @@ pub struct HostMachine {
     booted: std::time::Instant,
     beds: [(Mutex<()>, Condvar); BEDS],
     events: Mutex<VecDeque<Event>>,
+    disk: Mutex<Disk>,
+}
+
+#[derive(Default)]
+struct Disk(Option<&'static dyn Files>);
+
+impl fmt::Debug for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Disk").field(&self.0.is_some()).finish()
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -47,6 +58,7 @@ impl HostMachine {
             booted: std::time::Instant::now(),
             beds: std::array::from_fn(|_| Default::default()),
             events: Mutex::default(),
+            disk: Mutex::default(),
         });
         sync::install(machine);
         machine
@@ -55,6 +67,11 @@ impl HostMachine {
     /// Takes the events emitted since the last call; of more than 4096, the newest.
     pub fn take_events(&self) -> Vec<Event> {
         lock(&self.events).drain(..).collect()
+    }
+
+    /// Gives it a disk, or takes it away.
+    pub fn set_files(&self, files: Option<&'static dyn Files>) {
+        lock(&self.disk).0 = files;
     }
 
     fn bed(&self, word: &AtomicU32) -> &(Mutex<()>, Condvar) {
@@ -120,6 +137,10 @@ impl Machine for HostMachine {
 
     fn swap_scope(&self, scope: usize) -> usize {
         SCOPE.replace(scope)
+    }
+
+    fn files(&self) -> Option<&'static dyn Files> {
+        lock(&self.disk).0
     }
 
     fn emit(&self, event: &Event) {

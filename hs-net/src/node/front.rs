@@ -1,5 +1,6 @@
 //! The service stack on its card, behind its lock.
 
+use core::net::SocketAddrV4;
 use core::ops::{Deref, DerefMut};
 
 use hs_core::platform::Instant;
@@ -42,6 +43,18 @@ impl Front {
         self.service = Some(service);
         // Frames may have come before the card's signal was the application's.
         self.more = true;
+    }
+
+    /// The stack, for the next node.
+    #[cfg(test)]
+    pub(super) fn take_service(&mut self) -> &'static mut Service {
+        self.service.take().expect("this node serves")
+    }
+
+    /// The address of the UDP socket of descriptor `number`, and its peer's.
+    pub(super) fn addresses_of(&self, number: u32) -> Option<(SocketAddrV4, Option<SocketAddrV4>)> {
+        let service = self.service.as_ref()?;
+        Some((service.udp_name(number).ok()?, service.udp_peer(number).ok()?))
     }
 
     /// Whether somebody listens, and that is news.
@@ -92,6 +105,10 @@ impl<'a> ServiceGuard<'a> {
             frames += 1;
         }
         *more = frames == FRAMES_PER_POLL;
+        if frames > 0 && service.has_datagrams() {
+            // They may be another thread's than the one that polls.
+            node.application.raise();
+        }
         if !service.is_idle(now) {
             service.refresh(now);
         }

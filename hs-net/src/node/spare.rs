@@ -150,7 +150,7 @@ impl Node {
         }
     }
 
-    /// Turns this spare into the master: memory, library, stack; then the address; then the workers, last.
+    /// Turns this spare into the master: memory, library, descriptors, stack; then the address; then the workers, last.
     fn take_over(&'static self, image: Image, takeover: &Takeover) {
         let machine = self.setup.machine;
         let restored = match restore::restore(image) {
@@ -162,6 +162,8 @@ impl Node {
         let Some(service) = stack else {
             self.end("takeover failed: the checkpoint holds no service stack");
         };
+        self.mount_files();
+        self.descriptors().restore(&restored.descriptors, service);
         service.reset_after_takeover(machine.now(), self.setup.service_nic.mac());
         let in_place = machine.now();
 

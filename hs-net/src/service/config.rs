@@ -15,6 +15,10 @@ pub struct ServiceConfig {
     pub receive_len: usize,
     /// Send buffer of a connection, in bytes.
     pub send_len: usize,
+    /// Each of the two buffers of a UDP socket, in bytes.
+    pub udp_buffer_len: usize,
+    /// Datagrams in each of the two.
+    pub udp_datagrams_max: usize,
     /// The commit queue, in bytes, a multiple of 8.
     pub queue_len: usize,
     /// Longest frame, with the 14 bytes of the Ethernet header; the same on both machines.
@@ -37,6 +41,8 @@ impl ServiceConfig {
             connections_max: 128,
             receive_len: 16 << 10,
             send_len: 32 << 10,
+            udp_buffer_len: 8 << 10,
+            udp_datagrams_max: 32,
             queue_len: 1 << 20,
             frame_len_max: 1514,
             keep_alive: Duration::from_secs(15),
@@ -56,8 +62,14 @@ impl ServiceConfig {
     /// Memory that a stack of these settings needs, with the rounding of a class's blocks to powers of two.
     pub fn memory_bytes(&self) -> usize {
         let buffers = self.receive_len.next_power_of_two() + self.send_len.next_power_of_two();
+        // What is kept of a datagram is below 64 bytes.
+        let udp_buffers =
+            2 * (self.udp_buffer_len.next_power_of_two() + 64 * self.udp_datagrams_max.next_power_of_two());
         // A socket, its entry and its storage are well below 2 KiB.
-        self.slots() * (buffers + (2 << 10)) + self.queue_len.next_power_of_two() + (256 << 10)
+        self.slots() * (buffers + (2 << 10))
+            + super::UDP_SOCKETS_MAX * (udp_buffers + (2 << 10))
+            + self.queue_len.next_power_of_two()
+            + (256 << 10)
     }
 
     pub(super) fn half_open_us(&self) -> i64 {

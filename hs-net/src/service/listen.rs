@@ -38,6 +38,8 @@ impl fmt::Display for ListenError {
 pub(super) struct Listener {
     port: u16,
     backlog: usize,
+    /// The descriptor that it belongs to, if to one.
+    number: Option<u32>,
     /// The entry in LISTEN.
     armed: Option<u16>,
 }
@@ -49,6 +51,16 @@ impl Service {
     /// # Errors
     /// See [`ListenError`].
     pub fn listen(&mut self, port: u16, backlog: usize) -> Result<(), ListenError> {
+        self.listen_for(None, port, backlog)
+    }
+
+    /// As [`listen`](Service::listen), for descriptor `number`, if it is for one.
+    pub(crate) fn listen_for(
+        &mut self,
+        number: Option<u32>,
+        port: u16,
+        backlog: usize,
+    ) -> Result<(), ListenError> {
         self.due = None;
         if port == 0 {
             return Err(ListenError::NoPort);
@@ -69,10 +81,39 @@ impl Service {
         *slot = Some(Listener {
             port,
             backlog: backlog.max(1),
+            number,
             armed: None,
         });
         self.arm();
         Ok(())
+    }
+
+    /// No longer accepts what descriptor `number` listens for. Connections that there are go on.
+    pub(crate) fn unlisten(&mut self, number: u32) {
+        self.due = None;
+        for index in 0..LISTENERS_MAX {
+            if self.listeners[index].is_some_and(|listener| listener.number == Some(number)) {
+                self.hide(index);
+                self.listeners[index] = None;
+            }
+        }
+    }
+
+    /// The port that descriptor `number` listens on, and its backlog.
+    pub(crate) fn listens_on(&self, number: u32) -> Option<(u16, usize)> {
+        let mut listeners = self.listeners.iter().flatten();
+        let listener = listeners.find(|listener| listener.number == Some(number))?;
+        Some((listener.port, listener.backlog))
+    }
+
+    /// Ends the listeners of all descriptors that are not to be `kept`.
+    pub(crate) fn listeners_retain(&mut self, kept: impl Fn(u32) -> bool) {
+        for index in 0..LISTENERS_MAX {
+            let number = self.listeners[index].and_then(|listener| listener.number);
+            if let Some(number) = number.filter(|number| !kept(*number)) {
+                self.unlisten(number);
+            }
+        }
     }
 
     /// Whether some port is listened on.

@@ -15,11 +15,12 @@ const TAKEOVER_AHEAD: Duration = Duration::from_millis(1500);
 impl Service {
     /// Makes a restored stack this machine's, whose card has the address `mac`: the clock goes on from where the checkpoint
     /// left it, what was queued is thrown away, listeners listen. Every connection is reset, and the application finds
-    /// an event for each that it knew. The resets lie in the queue afterwards; announce the address before they go out.
+    /// an event for each that it knew. UDP sockets keep what waits in them. The resets lie in the queue afterwards; announce the address before they go out.
     pub fn reset_after_takeover(&mut self, now: Instant, mac: [u8; 6]) {
         let ahead = self.clock_us.saturating_add(TAKEOVER_AHEAD.total_micros() as i64);
         self.clock_offset_us = ahead.saturating_sub(now.as_micros() as i64);
         self.queue.clear();
+        self.restart_udp(ahead);
         let mac = EthernetAddress(mac);
         self.interface.set_hardware_addr(HardwareAddress::Ethernet(mac));
         for entry in self.entries.iter_mut() {

@@ -1,0 +1,230 @@
+//! The table itself: which numbers are open, as what, and what of it is registered. No I/O, no waiting.
+
+use core::net::SocketAddrV4;
+
+use hs_core::DESCRIPTORS_MAX;
+use hs_core::platform::FileHandle;
+use hs_core::registry::descriptor::{self, Descriptor, DescriptorKind, FileMode, FilePath, UdpFlags};
+
+use super::error::{DescriptorError, ReopenError};
+use crate::service::UNBOUND;
+
+/// The lowest number that is given out: 0 to 2 are never, so that nobody takes them for a terminal.
+pub const FIRST_NUMBER: u32 = 3;
+
+/// An open file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OpenFile {
+    pub(super) path: FilePath,
+    pub(super) mode: FileMode,
+    pub(super) handle: FileHandle,
+    /// Where the next read or write is.
+    pub(super) offset: u64,
+    /// A call is reading or writing it: others wait.
+    pub(super) busy: bool,
+}
+
+/// What a UDP socket's record says: its own address, and its peer's.
+pub(super) type Addresses = (SocketAddrV4, Option<SocketAddrV4>);
+
+/// What is open under a number.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Open {
+    /// It is being opened or closed.
+    Pending,
+    File(OpenFile),
+    Udp {
+        /// As recorded, if it is registered.
+        recorded: Addresses,
+    },
+    Listener,
+    Lost(ReopenError),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    open: Open,
+    /// With these flags, which are empty for all but UDP sockets.
+    registered: Option<UdpFlags>,
+    /// The offset is not the recorded one any more.
+    moved: bool,
+}
+
+/// The table of one node. Lies outside checkpointable memory: the records bring it back.
+#[derive(Debug)]
+pub(in crate::node) struct Table {
+    entries: [Option<Entry>; DESCRIPTORS_MAX],
+    /// Registered files that were moved.
+    moved: usize,
+    /// UDP sockets registered with `CPTREFRESH`.
+    refreshed: usize,
+}
+
+fn index_of(number: u32) -> Option<usize> {
+    let index = number.checked_sub(FIRST_NUMBER)? as usize;
+    (index < DESCRIPTORS_MAX).then_some(index)
+}
+
+/// What a socket's record says, of what it is and what was asked of it.
+pub(super) fn asked((local, peer): Addresses, flags: UdpFlags) -> Addresses {
+    let local = match flags.contains(UdpFlags::GETNAME) {
+        true => local,
+        false => UNBOUND,
+    };
+    (local, peer.filter(|_| flags.contains(UdpFlags::GETPEER)))
+}
+
+impl Table {
+    pub(in crate::node) const fn new() -> Self {
+        Self {
+            entries: [None; DESCRIPTORS_MAX],
+            moved: 0,
+            refreshed: 0,
+        }
+    }
+
+    fn entry(&mut self, number: u32) -> Result<&mut Entry, DescriptorError> {
+        index_of(number)
+            .and_then(|index| Option::as_mut(&mut self.entries[index]))
+            .filter(|entry| !matches!(entry.open, Open::Pending))
+            .ok_or(DescriptorError::NotOpen(number))
+    }
+
+    /// What is open under `number`.
+    pub(super) fn open(&mut self, number: u32) -> Result<&mut Open, DescriptorError> {
+        Ok(&mut self.entry(number)?.open)
+    }
+
+    /// Takes the lowest free number, for something that is then opened.
+    pub(super) fn reserve(&mut self) -> Result<u32, DescriptorError> {
+        let free = self.entries.iter().position(Option::is_none);
+        let index = free.ok_or(DescriptorError::TooMany)?;
+        self.entries[index] = Some(Entry {
+            open: Open::Pending,
+            registered: None,
+            moved: false,
+        });
+        Ok(FIRST_NUMBER + index as u32)
+    }
+
+    /// What a reserved number is for; or nothing, and it is free again.
+    pub(super) fn fill(&mut self, number: u32, open: Option<Open>) {
+        if let Some(index) = index_of(number) {
+            self.entries[index] = open.map(|open| Entry {
+                open,
+                registered: None,
+                moved: false,
+            });
+        }
+    }
+
+    /// Deregisters `number`, if it is registered, and keeps the number for [`fill`](Table::fill). Returns what it was.
+    pub(super) fn empty(&mut self, number: u32) -> Result<Open, DescriptorError> {
+        if self.entry(number)?.registered.is_some() {
+            self.deregister(number)?;
+        }
+        Ok(core::mem::replace(&mut self.entry(number)?.open, Open::Pending))
+    }
+
+    /// Moves the offset of the file `number`.
+    pub(super) fn move_to(&mut self, number: u32, offset: u64) {
+        let Ok(entry) = self.entry(number) else { return };
+        let Open::File(file) = &mut entry.open else { return };
+        if file.offset == offset {
+            return;
+        }
+        file.offset = offset;
+        if entry.registered.is_some() && !core::mem::replace(&mut entry.moved, true) {
+            self.moved += 1;
+        }
+    }
+
+    /// Registers `number` as `kind`.
+    pub(super) fn register(&mut self, number: u32, kind: DescriptorKind) -> Result<(), DescriptorError> {
+        self.entry(number)?;
+        descriptor::register(Descriptor { number, kind })?;
+        self.note(number, kind);
+        Ok(())
+    }
+
+    /// Enters what was opened again under its number, where its record is already.
+    pub(super) fn restore(&mut self, number: u32, kind: DescriptorKind, open: Open) -> bool {
+        let known = index_of(number).is_some();
+        self.fill(number, Some(open));
+        self.note(number, kind);
+        known
+    }
+
+    /// A record of `number` is there.
+    fn note(&mut self, number: u32, kind: DescriptorKind) {
+        let Ok(entry) = self.entry(number) else { return };
+        entry.moved = false;
+        entry.registered = Some(match kind {
+            DescriptorKind::Udp { local, peer, flags } => {
+                if let Open::Udp { recorded } = &mut entry.open {
+                    *recorded = (local, peer);
+                }
+                flags
+            }
+            DescriptorKind::File { .. } | DescriptorKind::TcpListener { .. } => UdpFlags::empty(),
+        });
+        self.refreshed += usize::from(self.is_refreshed(number));
+    }
+
+    fn is_refreshed(&mut self, number: u32) -> bool {
+        self.entry(number).is_ok_and(|entry| {
+            let flags = entry.registered.unwrap_or(UdpFlags::empty());
+            matches!(entry.open, Open::Udp { .. }) && flags.contains(UdpFlags::CPTREFRESH)
+        })
+    }
+
+    /// Deregisters `number`; what is open under it stays open.
+    pub(super) fn deregister(&mut self, number: u32) -> Result<(), DescriptorError> {
+        self.entry(number)?;
+        descriptor::deregister(number)?;
+        let was_refreshed = self.is_refreshed(number);
+        let entry = self.entry(number)?;
+        let was_moved = core::mem::replace(&mut entry.moved, false);
+        entry.registered = None;
+        self.moved -= usize::from(was_moved);
+        self.refreshed -= usize::from(was_refreshed);
+        Ok(())
+    }
+
+    /// Brings the records up to date with what is open, for a checkpoint: the offsets of files that were moved, and the
+    /// addresses of UDP sockets registered with `CPTREFRESH`, which `addresses_of` knows.
+    pub(in crate::node) fn refresh(&mut self, addresses_of: impl Fn(u32) -> Option<Addresses>) {
+        if self.moved == 0 && self.refreshed == 0 {
+            return;
+        }
+        let refreshed = descriptor::refresh(|number| {
+            let entry = Option::as_mut(&mut self.entries[index_of(number)?])?;
+            let flags = entry.registered?;
+            let kind = match &mut entry.open {
+                Open::File(file) if entry.moved => {
+                    entry.moved = false;
+                    DescriptorKind::File {
+                        path: file.path,
+                        mode: file.mode,
+                        offset: file.offset,
+                    }
+                }
+                Open::Udp { recorded } if flags.contains(UdpFlags::CPTREFRESH) => {
+                    let now = asked(addresses_of(number)?, flags);
+                    if now == *recorded {
+                        return None;
+                    }
+                    *recorded = now;
+                    let (local, peer) = now;
+                    DescriptorKind::Udp { local, peer, flags }
+                }
+                _ => return None,
+            };
+            Some(Descriptor { number, kind })
+        });
+        // Without a library there are no records, and no checkpoint either.
+        if refreshed.is_ok() {
+            self.moved = 0;
+        }
+    }
+}
