@@ -7,8 +7,8 @@ use core::time::Duration;
 use hs_core::class::outside_classes;
 use hs_core::event::Event;
 use hs_core::platform::{
-    CheckpointMemory, ChildBody, Cptctl, CptctlError, CptforkError, EndedHook, Exit, Files, Instant, Machine,
-    MapError, Nic, PAGE_LEN, PageRange, Priority, SpawnError, StagedPage, Statics, View,
+    CheckpointMemory, ChildBody, Console, Cptctl, CptctlError, CptforkError, EndedHook, Exit, Files, Instant,
+    Machine, MapError, Nic, PAGE_LEN, PageRange, Priority, SpawnError, StagedPage, Statics, View,
 };
 
 use crate::mem::frames::{self, PhysFrame};
@@ -98,6 +98,10 @@ impl Machine for Guest {
         self.files
     }
 
+    fn console(&self) -> Option<&'static dyn Console> {
+        dev::console::console()
+    }
+
     fn emit(&self, event: &Event) {
         outside_classes(|| dev::events::emit(event));
     }
@@ -111,6 +115,7 @@ impl Machine for Guest {
     }
 
     fn exit(&self, exit: Exit) -> ! {
+        dev::console::drain();
         dev::exit::exit(exit)
     }
 }

@@ -98,6 +98,7 @@ pub unsafe fn boot(start_info: u64, main: fn(&'static Guest) -> !) -> ! {
         .map(|disk| -> &'static dyn Files { Box::leak(Box::new(DiskFiles::new(disk, time::wall_clock))) });
     let guest = GUEST.call_once(|| Guest::new(options, devices.nics, files));
     hs_core::sync::install(guest);
+    dev::console::start();
     dev::events::emit(&Event::Booted {
         build_id: layout::build_id()
             .iter()

@@ -103,6 +103,7 @@ fn probe(machine: &Machine, image: &Path) -> Result<()> {
         cards: Vec::new(),
         disk: None,
         clock_s: clock_s(),
+        console: false,
         print_log: false,
     };
     let (sender, signs) = mpsc::channel();
@@ -111,7 +112,7 @@ fn probe(machine: &Machine, image: &Path) -> Result<()> {
     while let Some(left) = PROBE_LIMIT.checked_sub(begun.elapsed()) {
         match signs.recv_timeout(left) {
             Ok(Sign::Line(Line::Event(Event::Booted { .. }), _)) => return Ok(()),
-            Ok(Sign::Line(..)) => {}
+            Ok(Sign::Line(..) | Sign::Console(_)) => {}
             Ok(Sign::Ended(status)) => bail!("a guest on it {}\n{}", in_words(status), guest.tail.text()),
             Err(_) => break,
         }

@@ -49,6 +49,8 @@ pub(crate) struct Ingredients<'a> {
     pub(crate) seed: u64,
     /// How much the guests log.
     pub(crate) log: &'a str,
+    /// Whether each has a console.
+    pub(crate) console: bool,
     /// Whether to print it while they run.
     pub(crate) print_log: bool,
     /// What the cluster cards are plugged in, if not the taps.
@@ -329,6 +331,7 @@ fn recipe(ingredients: &Ingredients<'_>, index: usize, clock_s: u64) -> Recipe {
         ],
         disk: ingredients.disk.clone(),
         clock_s,
+        console: ingredients.console,
         print_log: ingredients.print_log,
     }
 }
@@ -340,6 +343,7 @@ pub(crate) fn in_a_line(pair: &Pair, happening: &Happening) -> Option<String> {
     };
     let node = &pair.nodes[*index];
     let said = match sign {
+        Sign::Console(_) => return None,
         Sign::Ended(_) => return (node.killed.is_none()).then(|| node.obituary()),
         Sign::Line(Line::Garbled(line), _) => format!("said what is no event: {}", line.escape_debug()),
         Sign::Line(Line::Event(event), _) => match event {

@@ -3,11 +3,12 @@
 //! ```text
 //!  stdin   QMP: one end of a socket pair      COM1 -> stderr: the guest's log, and QEMU's own words
 //!  COM2 -> stdout: the event channel          isa-debug-exit -> exit status
+//!  COM3 <-> a socket pair: the console, if it has one
 //! ```
 //! Pipes that are inherited and not files or sockets by name: nothing can stay behind.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -74,6 +75,8 @@ pub(crate) struct Recipe {
     /// What its real-time clock shows at its start, in seconds since 1970. A guest reads it once, and in whole
     /// seconds: the nodes of a pair begin from the same one, so that their clocks agree better than that.
     pub(crate) clock_s: u64,
+    /// Whether it has a console: a terminal that we hold.
+    pub(crate) console: bool,
     /// Whether to print the guest's log while it runs.
     pub(crate) print_log: bool,
 }
@@ -83,6 +86,8 @@ pub(crate) struct Recipe {
 pub(crate) enum Sign {
     /// A line on its event channel, read at this moment.
     Line(Line, Instant),
+    /// It shows these bytes on its console, as they came.
+    Console(Vec<u8>),
     /// Its process has ended, and all that it wrote has been read.
     Ended(ExitStatus),
 }
@@ -92,6 +97,7 @@ pub(crate) struct Guest {
     process: OwnedFd,
     pid: u32,
     qmp: Qmp<Stream<BufReader<UnixStream>, UnixStream>>,
+    console: Option<UnixStream>,
     /// The newest lines of its log.
     pub(crate) tail: Tail,
 }
@@ -108,14 +114,18 @@ impl Guest {
         machine: &Machine,
         recipe: &Recipe,
         signs: Sender<T>,
-        wrap: impl Fn(Sign) -> T + Send + 'static,
+        wrap: impl Fn(Sign) -> T + Send + Sync + 'static,
     ) -> Result<Guest> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_read_timeout(Some(Self::QMP_LIMIT))?;
         ours.set_write_timeout(Some(Self::QMP_LIMIT))?;
         // Inherited by its number, which another child that is started meanwhile may see too.
         let disk = recipe.disk.as_ref().map(rustix::io::dup).transpose()?;
+        let console = recipe.console.then(console_pair).transpose()?;
         let mut qemu = command_for(machine, recipe, disk.as_ref().map(AsRawFd::as_raw_fd));
+        if let Some((_, theirs)) = &console {
+            attach_console(&mut qemu, theirs);
+        }
         show(&qemu);
         // A group of its own: Ctrl-C on the terminal is for us to act on.
         qemu.stdin(OwnedFd::from(theirs))
@@ -126,7 +136,9 @@ impl Guest {
             .spawn()
             .with_context(|| format!("cannot start {}", machine.program))?;
         drop(disk);
-        drop(qemu); // its end of the socket: only then does the death of the guest end the conversation
+        // Its ends of the sockets: only then does the death of the guest end the conversations.
+        drop(qemu);
+        let console = console.map(|(ours, _)| ours);
         let pid = child.id();
         let process = rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
 
@@ -137,12 +149,23 @@ impl Guest {
             }
         });
         let events = child.stdout.take().expect("it is piped");
+        let wrap = Arc::new(wrap);
+        let screen = match &console {
+            None => None,
+            Some(console) => {
+                let (console, signs, wrap) = (console.try_clone()?, signs.clone(), Arc::clone(&wrap));
+                Some(thread::spawn(move || {
+                    pieces(console, |bytes| drop(signs.send(wrap(Sign::Console(bytes)))));
+                }))
+            }
+        };
         thread::spawn(move || {
             // Nobody listens any more once the run is over: then there is nothing to do but to drain.
             events::lines(events, |line| {
                 drop(signs.send(wrap(Sign::Line(events::parse(line), Instant::now()))))
             });
             let _ = log_follower.join();
+            let _ = screen.map(thread::JoinHandle::join);
             let status = child.wait().expect("a child can be waited for");
             let _ = signs.send(wrap(Sign::Ended(status)));
         });
@@ -151,6 +174,7 @@ impl Guest {
             process,
             pid,
             qmp: Qmp::new(Stream::new(BufReader::new(ours.try_clone()?), ours)),
+            console,
             tail,
         };
         guest.greet().with_context(|| {
@@ -187,6 +211,29 @@ impl Guest {
         let _ = self.qmp.execute(&qmp::quit {});
     }
 
+    /// Types `bytes` on its console. What it shows arrives as [`Sign::Console`].
+    ///
+    /// # Errors
+    /// It has no console, or has ended.
+    pub(crate) fn type_in(&self, bytes: &[u8]) -> Result<()> {
+        let mut console = self
+            .console
+            .as_ref()
+            .context("the guest was started without a console")?;
+        console
+            .write_all(bytes)
+            .context("the guest's console takes nothing")
+    }
+
+    /// Presses its power button. What comes of that is the guest's business: SIGTERM, if it listens.
+    ///
+    /// # Errors
+    /// QEMU does not answer: it has ended.
+    pub(crate) fn press_power(&mut self) -> Result<()> {
+        self.qmp.execute(&qmp::system_powerdown {})?;
+        Ok(())
+    }
+
     /// Processor time that the guest has used so far, user and system.
     ///
     /// # Errors
@@ -218,7 +265,34 @@ impl Drop for Guest {
     }
 }
 
-/// QEMU's command line for `recipe`, whose disk is the open file `disk`.
+/// Both ends of a console; QEMU inherits the second. (So does whatever else is started before it is dropped here, for which
+/// it is one more open file.)
+fn console_pair() -> Result<(UnixStream, UnixStream)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    rustix::io::fcntl_setfd(&theirs, rustix::io::FdFlags::empty())?;
+    Ok((ours, theirs))
+}
+
+/// Gives the machine a third serial port, which is `console`. Not on the interrupt line that is usual for it: that is the log's
+/// too.
+fn attach_console(qemu: &mut Command, console: &UnixStream) {
+    qemu.args([
+        "-chardev",
+        &format!("socket,id=console,fd={}", console.as_raw_fd()),
+        "-device",
+        "isa-serial,chardev=console,index=2,irq=5",
+    ]);
+}
+
+/// Calls `each` with what `source` gives, as it comes, until it ends.
+fn pieces(mut source: impl Read, mut each: impl FnMut(Vec<u8>)) {
+    let mut piece = [0; 4096];
+    while let Ok(len @ 1..) = source.read(&mut piece) {
+        each(piece[..len].to_vec());
+    }
+}
+
+/// QEMU's command line for `recipe`, without its console; its disk is the open file `disk`.
 fn command_for(machine: &Machine, recipe: &Recipe, disk: Option<RawFd>) -> Command {
     let mut qemu = command(&machine.program);
     qemu.args([
@@ -435,6 +509,7 @@ mod tests {
             ],
             disk: None,
             clock_s: 0,
+            console: false,
             print_log: false,
         };
         let words = words(&command_for(&machine, &recipe, Some(7)));
@@ -469,6 +544,7 @@ mod tests {
             cards: Vec::new(),
             disk: None,
             clock_s: 0,
+            console: false,
             print_log: false,
         };
         let words = words(&command_for(&machine, &recipe, None));

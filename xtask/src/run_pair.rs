@@ -203,6 +203,7 @@ pub(crate) fn inside(orders: Orders, files: Vec<OwnedFd>, channel: OwnedFd) -> R
         memory_mib: orders.memory_mib.unwrap_or(machine.memory_mib),
         seed: orders.seed,
         log: orders.log.as_deref().unwrap_or("info"),
+        console: false,
         print_log: orders.log.is_some(),
         cluster: None,
         disk: Some(Arc::new(disk)),

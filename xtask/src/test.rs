@@ -11,6 +11,7 @@ mod run;
 mod runner;
 mod tetris;
 mod visitors;
+mod typist;
 
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};

@@ -10,6 +10,7 @@ extern crate alloc;
 
 mod checkpoints;
 mod classes;
+mod console;
 mod crash;
 mod files;
 mod freezing;
@@ -93,6 +94,8 @@ const TESTS: &[Test] = &[
     ("files-threads", files::two_threads),
     ("files-window", files::window),
     ("files-speed", files::speed),
+    ("console-echo", console::echo),
+    ("console-long-output", console::long_output),
     ("class", library::class),
     ("class-given-back", classes::given_back),
     ("class-scope", classes::scoped),

@@ -1,7 +1,8 @@
 //! The local APIC: end of interrupt and the one-shot timer. xAPIC by memory-mapped registers, which every
 //! accelerator has.
 //!
-//! The legacy interrupt controllers are masked; devices signal by MSI-X, so there is no I/O APIC here.
+//! The legacy interrupt controllers are masked; devices signal by MSI-X, the few that cannot through the I/O APIC
+//! ([`ioapic`](super::ioapic)).
 
 use core::sync::atomic::{AtomicU64, Ordering};
 

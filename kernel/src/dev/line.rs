@@ -37,10 +37,15 @@ impl Ring {
         self.len == 0
     }
 
+    /// How many bytes more it can take.
+    pub fn room(&self) -> usize {
+        RING_LEN - self.len
+    }
+
     /// Appends all of `line`, or nothing: `false` if there is no room.
     #[must_use]
     pub fn push(&mut self, line: &[u8]) -> bool {
-        if line.len() > RING_LEN - self.len {
+        if line.len() > self.room() {
             return false;
         }
         for &byte in line {
@@ -146,6 +151,7 @@ mod tests {
             for (number, (push, pop)) in steps.into_iter().enumerate() {
                 let line: Vec<u8> = (0..push).map(|at| (at * 7 + number) as u8).collect();
                 let fits = model.len() + line.len() <= RING_LEN;
+                prop_assert_eq!(ring.room(), RING_LEN - model.len());
                 prop_assert_eq!(ring.push(&line), fits);
                 if fits {
                     model.extend(line);

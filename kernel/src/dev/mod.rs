@@ -3,6 +3,7 @@
 //! ```text
 //! 0x3f8 COM1 ── the log, text            serial      PCI bus 0 ─ pci ─ msix ─ virtio ─┐
 //! 0x2f8 COM2 ── events, JSON lines       events      virtio-net ×2 ─ queue ─ net ── hs_core::platform::Nic
+//! 0x3e8 COM3 ── a terminal, maybe        console
 //! 0x70  CMOS ── wall clock at boot       rtc      virtio-blk    ─ queue ─ blk ── crate::files
 //! 0xf4  isa-debug-exit                   exit     (all of them found by probe)
 //! ```
@@ -14,6 +15,7 @@
 
 #[cfg(not(test))]
 pub mod blk;
+pub mod console;
 #[cfg(not(test))]
 pub mod events;
 #[cfg(not(test))]

@@ -179,6 +179,7 @@ impl Ground {
             cards: Vec::new(),
             disk: None,
             clock_s: clock_s(),
+            console: false,
             print_log: false,
         };
         let accel = self.accelerator.accel();
@@ -193,6 +194,7 @@ impl Ground {
         let status = loop {
             match signs.recv_timeout(Duration::from_millis(200)) {
                 Ok(Sign::Line(line, _)) => ear.hear(line)?,
+                Ok(Sign::Console(_)) => {}
                 Ok(Sign::Ended(status)) => break status,
                 Err(RecvTimeoutError::Timeout) => ear.tick(),
                 Err(RecvTimeoutError::Disconnected) => bail!("the guest was lost\n{}", guest.tail.text()),
@@ -234,6 +236,7 @@ impl Ground {
             memory_mib: PAIR_MEMORY_MIB,
             seed: 1,
             log: "info",
+            console: false,
             print_log: false,
             cluster: None,
             disk: None,
@@ -273,7 +276,7 @@ fn measured_by_master(pair: &mut Pair, phase: &Phase, ear: &mut Ear<'_>) -> Resu
                 return Err(pair.failure("the spare ended before the master had measured everything"));
             }
             Some(Happening::Guest(_, Sign::Line(line, _))) => ear.hear(line)?,
-            Some(Happening::Answers | Happening::Stop) => {}
+            Some(Happening::Answers | Happening::Stop | Happening::Guest(_, Sign::Console(_))) => {}
         }
     }
 }

@@ -11,6 +11,7 @@ use hs_core::event::Event;
 use hs_core::platform::Exit;
 
 use super::inside::Ground;
+use super::typist::{Deed, Typist};
 use crate::disk;
 use crate::events::Line;
 use crate::guest_build::{self, Variant};
@@ -38,7 +39,7 @@ fn cards(ground: &Ground) -> Vec<Card> {
     ]
 }
 
-/// Boots `ktest` with this command line, hands each event to `hear`, and returns how it ended and what it logged last.
+/// Boots `ktest` with this command line and a typist at its console, hands each event to `hear`, and returns how it ended and what it logged last.
 fn boot(
     ground: &Ground,
     command_line: &str,
@@ -57,15 +58,25 @@ fn boot(
         cards: cards(ground),
         disk: disk.map(Arc::new),
         clock_s: clock_s(),
+        console: true,
         print_log: false,
     };
     let (sender, signs) = mpsc::channel();
-    let guest = Guest::start(&ground.machine, &recipe, sender, |sign| sign)?;
+    let mut typist = Typist::default();
+    let mut guest = Guest::start(&ground.machine, &recipe, sender, |sign| sign)?;
     let begun = Instant::now();
     loop {
         match signs.recv_timeout(limit.saturating_sub(begun.elapsed())) {
             Ok(Sign::Line(Line::Event(event), _)) => hear(event),
             Ok(Sign::Line(Line::Garbled(line), _)) => bail!("the guest said what is no event: {line:?}"),
+            Ok(Sign::Console(shown)) => {
+                for deed in typist.read(&shown)? {
+                    match deed {
+                        Deed::Type(bytes) => guest.type_in(&bytes)?,
+                        Deed::PressPower => guest.press_power()?,
+                    }
+                }
+            }
             Ok(Sign::Ended(status)) => return Ok((status, guest.tail.text())),
             Err(_) => bail!(
                 "the guest took longer than {} s\n{}",
@@ -166,7 +177,7 @@ pub(super) fn reports(ground: &Ground) -> Result<String> {
         refused.contains("hs.colour"),
         "the refusal does not name the option: {refused}"
     );
-    Ok("6 deaths, 1 refusal".into())
+    Ok("7 deaths, 1 refusal".into())
 }
 
 /// What was heard of the tests so far.

@@ -156,6 +156,7 @@ impl Ground {
             memory_mib: self.machine.memory_mib,
             seed: 1,
             log: "info",
+            console: false,
             print_log: false,
             cluster,
             disk: Some(Arc::new(disk::scratch(disk::MIB_DEFAULT)?)),
