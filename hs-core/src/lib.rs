@@ -7,7 +7,7 @@
 //! It does no I/O and has no clock of its own: what it needs of the machine stands in [`platform`],
 //! which a kernel fulfils. It knows nothing of networks; `hs-net` carries what it makes.
 //!
-//! In order: [`sync::install`] the machine; [`start`] (or, after a restore, [`adopt`]) the library in its memory; make
+//! In order: [`sync::install`] the machine; start the thread of [`signal`]s; [`start`] (or, after a restore, [`adopt`]) the library in its memory; make
 //! classes, register workers; take checkpoints.
 //!
 //! Deliberately absent: any `unsafe` outside [`mod@raw`].
@@ -37,6 +37,7 @@ pub mod registry;
 pub mod restore;
 pub mod role;
 pub mod roots;
+pub mod signal;
 pub mod sync;
 
 /// The tests of `with_class` need it, and the others run on it too.

@@ -9,7 +9,7 @@
 //! │    classes [CLASSES_MAX]   id, serial number, address of the class's header; serial 0 is an empty place
 //! │    areas   [AREAS_MAX]     start, pages, place of the class; ascending, disjoint
 //! │    threads [THREADS_MAX]   function, argument
-//! │    signals [SIGNALS_MAX]   number, mask, handler
+//! │    signals [SIGNALS_MAX]   number, flags, mask, handler
 //! │    descriptors             a record each, of them [DESCRIPTORS_MAX]
 //! ├─ areas of classes, each as low as it fitted when it was asked for; a class's first one begins with its header
 //! ├─ …
@@ -92,7 +92,8 @@ pub(crate) struct ThreadEntry {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
 pub(crate) struct SignalEntry {
-    pub(crate) number: u32,
+    pub(crate) number: u16,
+    pub(crate) flags: u16,
     pub(crate) mask: u32,
     pub(crate) handler: usize,
 }
@@ -182,6 +183,10 @@ impl LibraryArea {
     /// `false` if the table is full.
     pub(crate) fn push_signal(&mut self, entry: SignalEntry) -> bool {
         push(&mut self.signals, &mut self.signal_count, entry)
+    }
+
+    pub(crate) fn set_signal(&mut self, index: usize, entry: SignalEntry) {
+        self.signals[index] = entry;
     }
 
     pub(crate) fn remove_signal(&mut self, index: usize) {

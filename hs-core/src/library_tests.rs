@@ -80,7 +80,8 @@ fn only_a_sound_state_is_taken_up() {
     let class = Class::create(ClassId(5), 0).unwrap();
     register(first, 1).unwrap();
     for name in [SignalNumber::Int, SignalNumber::Term] {
-        signal::register(name, |_| (), SignalMask::empty()).unwrap();
+        crate::signal::action(name, |_| (), SignalMask::empty());
+        signal::register(name).unwrap();
     }
     for number in 1..3 {
         let local = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 80);
@@ -136,12 +137,13 @@ fn only_a_sound_state_is_taken_up() {
     let threads = signals - THREADS_MAX * 16;
     let result = adopt_with(memory, threads, &[0; 8]);
     assert_eq!(result, Err(AdoptError::NotCode { worker: 0 }));
-    let result = adopt_with(memory, signals + 8, &[0; 8]);
-    assert_eq!(result, Err(AdoptError::HandlerNotCode { handler: 0 }));
-    // A signal that is none; one that is there twice; a mask of none; a kind of descriptor that is none; the same number.
+    let result = adopt_with(memory, signals + 8, &[8, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(result, Err(AdoptError::HandlerNotCode { handler: 8 }));
+    // A signal that is none; one that is there twice; a flag and a mask of none; a kind of descriptor that is none; the same number.
     for (offset, bytes) in [
         (signals, &[9][..]),
         (signals, &[SignalNumber::Term as u8]),
+        (signals + 2, &[4]),
         (signals + 4, &[1]),
         (descriptors + 4, &[9]),
         (descriptors, &[2]),

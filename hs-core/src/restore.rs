@@ -60,7 +60,8 @@ pub struct Restored {
     pub workers: Vec<Worker>,
     /// The descriptors to open again under their numbers, in the order of their registration. Here nothing has opened them.
     pub descriptors: Vec<Descriptor>,
-    /// The signals whose handlers are to be installed again, in the order of their registration. Nothing has installed them.
+    /// The registered signals, in the order of their registration. They are treated as they were, but wait until
+    /// [`signal::resume`](crate::signal::resume).
     pub signals: Vec<SignalAction>,
 }
 

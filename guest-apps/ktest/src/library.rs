@@ -255,6 +255,7 @@ pub(crate) fn damaged_checkpoint(context: &Context) -> Verdict {
         "the undamaged one was refused"
     );
     hs_core::restore::restore(image).map_err(|error| format!("restore: {error}"))?;
+    hs_core::signal::resume();
     clear_window(context)?;
     let frames_after = kernel::mem::frames::available();
     check!(
@@ -293,6 +294,7 @@ pub(crate) fn restore(context: &Context) -> Verdict {
         check!(image.newest() == Some(*id), "checkpoint {id} was not applied");
     }
     let restored = hs_core::restore::restore(image).map_err(|error| format!("restore: {error}"))?;
+    hs_core::signal::resume();
     check!(
         restored.id == tapes[tapes.len() - 1].0,
         "restored {}",

@@ -71,7 +71,7 @@ pub(super) fn thread_record(worker: Worker) -> [u8; RECORD_LEN] {
 
 pub(super) fn signal_record(action: SignalAction) -> [u8; RECORD_LEN] {
     let entry = action.to_entry();
-    let first = u64::from(entry.mask) << 32 | u64::from(entry.number);
+    let first = u64::from(entry.mask) << 32 | u64::from(entry.flags) << 16 | u64::from(entry.number);
     record(first.to_le_bytes(), entry.handler as u64)
 }
 
@@ -121,7 +121,8 @@ pub(super) fn descriptors_of(bytes: &[u8]) -> Result<Vec<Descriptor>, DecodeErro
 pub(super) fn signals_of(bytes: &[u8]) -> Result<Vec<SignalAction>, DecodeError> {
     let of = |record: &[u8]| {
         SignalAction::of_entry(SignalEntry {
-            number: u32_at(record, 0),
+            number: u32_at(record, 0) as u16,
+            flags: (u32_at(record, 0) >> 16) as u16,
             mask: u32_at(record, 4),
             handler: usize::try_from(u64_at(record, 8)).ok()?,
         })

@@ -222,7 +222,8 @@ fn file(number: u32, offset: u64) -> Descriptor {
 
 fn action(signal: SignalNumber, handler: usize) -> SignalAction {
     let entry = SignalEntry {
-        number: signal as u32,
+        number: signal as u16,
+        flags: 0,
         mask: SignalNumber::Term.mask().bits(),
         handler,
     };

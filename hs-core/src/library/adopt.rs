@@ -13,7 +13,7 @@ use super::{
 use crate::class::{ClassHeader, ClassId, ledger};
 use crate::platform::{CheckpointMemory, PageRange};
 use crate::registry::descriptor::{self, Descriptor};
-use crate::registry::signal::{self, SignalAction};
+use crate::registry::signal::{self, Disposition, SignalAction};
 use crate::sync::machine;
 
 /// Why what lies in the window is not a library's state. Nothing was changed.
@@ -76,7 +76,8 @@ impl fmt::Display for AdoptError {
     }
 }
 
-/// Takes up the library state that lies in `memory`'s window, after a restore.
+/// Takes up the library state that lies in `memory`'s window, after a restore. What is done at registered signals is as it was
+/// from here on, but they wait until [`signal::resume`](crate::signal::resume).
 ///
 /// # Errors
 /// See [`AdoptError`].
@@ -91,6 +92,7 @@ pub fn adopt(memory: &'static dyn CheckpointMemory) -> Result<(), AdoptError> {
     let mut library = lock();
     let found = Library::new(memory, ledger::of_restored());
     check(&found, own, &ranges)?;
+    crate::signal::take_up(&found);
     found.take_office(&mut library);
     Ok(())
 }
@@ -178,7 +180,12 @@ fn check_registered(tables: &LibraryArea) -> Result<(), AdoptError> {
     let signals = signals
         .filter(|signals| signal::repeated(signals).is_none())
         .ok_or(AdoptError::Damaged("a signal's record is none, or there twice"))?;
-    if let Some(action) = signals.iter().find(|action| !is_code(action.handler)) {
+    let handled = |action: &&SignalAction| action.disposition() == Disposition::Handler;
+    if let Some(action) = signals
+        .iter()
+        .filter(handled)
+        .find(|action| !is_code(action.handler))
+    {
         return Err(AdoptError::HandlerNotCode {
             handler: action.handler,
         });

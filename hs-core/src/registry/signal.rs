@@ -1,13 +1,15 @@
-//! Signals: which function handles which, and what is held back meanwhile.
+//! Registered signals: what is done at them comes back after a restore.
 //!
-//! As in the thesis's chapter 3.5.4 a record is a `struct sigaction` of sorts: number, handler, mask. The handler is the
-//! address of a function of this build, as a worker's is.
+//! As in the thesis's chapter 3.5.4 a record is a `struct sigaction` of sorts: number, handler, mask; and besides whether the
+//! signal is blocked, and whether it waits. The handler is the address of a function of this build, as a worker's is, or as in
+//! POSIX one of two numbers that are no addresses.
 //!
-//! The library keeps these records, sends them with each checkpoint and gives them back after a restore, each handler's
-//! address checked. **Nothing raises a signal**: the kernel has none yet. It, or the application, installs what the records
-//! say.
+//! ```text
+//! number u16 │ flags u16: 1 blocked, 2 waits │ mask u32 │ handler u64: 0 default, 1 ignore, else its address
+//! ```
 //!
-//! Deliberately absent: masks of threads. The thesis supports signals of programs of one thread only, and so does this.
+//! What is done at a signal, and when, is [`crate::signal`]'s. It keeps these records up to date while they are
+//! registered, and takes them up after a restore, each handler's address checked.
 
 #[cfg(test)]
 mod tests;
@@ -19,6 +21,7 @@ use bitflags::bitflags;
 
 use crate::library::{self, NotStarted, SignalEntry};
 use crate::raw;
+use crate::signal;
 use crate::sync::machine;
 
 /// A signal, by its number in POSIX.
@@ -31,7 +34,7 @@ pub enum SignalNumber {
     Usr1 = 10,
     /// The application's own.
     Usr2 = 12,
-    /// A timer.
+    /// The alarm.
     Alrm = 14,
     /// The power button.
     Term = 15,
@@ -43,6 +46,17 @@ impl SignalNumber {
 
     fn of(number: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|signal| *signal as u32 == number)
+    }
+
+    /// Its place in [`ALL`](Self::ALL).
+    pub(crate) const fn index(self) -> usize {
+        match self {
+            SignalNumber::Int => 0,
+            SignalNumber::Usr1 => 1,
+            SignalNumber::Usr2 => 2,
+            SignalNumber::Alrm => 3,
+            SignalNumber::Term => 4,
+        }
     }
 
     /// The mask of this signal alone.
@@ -80,13 +94,36 @@ bitflags! {
     }
 }
 
-/// What is done at a signal.
+/// What kind of thing is done at a signal.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Disposition {
+    /// The node ends in order. `SIG_DFL`.
+    Default,
+    /// Nothing. `SIG_IGN`.
+    Ignore,
+    /// A function is called.
+    Handler,
+}
+
+/// In place of a handler's address: [`Disposition::Default`].
+const DEFAULT: usize = 0;
+/// In place of a handler's address: [`Disposition::Ignore`].
+const IGNORE: usize = 1;
+
+/// Flag of a signal that is blocked.
+const BLOCKED: u16 = 1;
+/// Flag of a signal that was raised and waits.
+const PENDING: u16 = 2;
+
+/// What is done at a signal, and how the signal is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct SignalAction {
     signal: SignalNumber,
-    /// Address of the function.
+    /// Address of the function, or one of the two numbers that are none.
     pub(crate) handler: usize,
     mask: SignalMask,
+    blocked: bool,
+    pending: bool,
 }
 
 /// The handler's address is not in this program's code.
@@ -105,6 +142,62 @@ impl fmt::Display for NotCode {
 }
 
 impl SignalAction {
+    /// The default, of a signal that is neither blocked nor waits.
+    pub(crate) const fn new(signal: SignalNumber) -> Self {
+        Self {
+            signal,
+            handler: DEFAULT,
+            mask: SignalMask::empty(),
+            blocked: false,
+            pending: false,
+        }
+    }
+
+    /// A call of `handler`, with `mask` held back.
+    pub(crate) fn handled(signal: SignalNumber, handler: fn(SignalNumber), mask: SignalMask) -> Self {
+        Self {
+            handler: handler as usize,
+            mask: mask & SignalMask::all(),
+            ..Self::new(signal)
+        }
+    }
+
+    /// Nothing.
+    pub(crate) const fn ignored(signal: SignalNumber) -> Self {
+        Self {
+            handler: IGNORE,
+            ..Self::new(signal)
+        }
+    }
+
+    /// The same, of a signal that is blocked, or waits, or neither.
+    pub(crate) const fn being(self, blocked: bool, pending: bool) -> Self {
+        Self {
+            blocked,
+            pending,
+            ..self
+        }
+    }
+
+    /// What kind of thing is done.
+    pub const fn disposition(self) -> Disposition {
+        match self.handler {
+            DEFAULT => Disposition::Default,
+            IGNORE => Disposition::Ignore,
+            _ => Disposition::Handler,
+        }
+    }
+
+    /// Whether the signal was blocked.
+    pub const fn is_blocked(self) -> bool {
+        self.blocked
+    }
+
+    /// Whether it had been raised and waited.
+    pub const fn is_pending(self) -> bool {
+        self.pending
+    }
+
     /// At which signal.
     pub const fn signal(self) -> SignalNumber {
         self.signal
@@ -118,7 +211,7 @@ impl SignalAction {
     /// Calls the handler on this thread; returns when it does.
     ///
     /// # Errors
-    /// The handler is not in this program's code; nothing was called.
+    /// There is none, or it is not in this program's code; nothing was called.
     pub fn run(self) -> Result<(), NotCode> {
         if !machine().is_code(self.handler) {
             return Err(NotCode(self));
@@ -128,8 +221,11 @@ impl SignalAction {
     }
 
     pub(crate) const fn to_entry(self) -> SignalEntry {
+        let blocked = if self.blocked { BLOCKED } else { 0 };
+        let pending = if self.pending { PENDING } else { 0 };
         SignalEntry {
-            number: self.signal as u32,
+            number: self.signal as u16,
+            flags: blocked | pending,
             mask: self.mask.bits(),
             handler: self.handler,
         }
@@ -137,10 +233,15 @@ impl SignalAction {
 
     /// The action of `entry`, if it is one. Whether its handler is code is not looked at.
     pub(crate) fn of_entry(entry: SignalEntry) -> Option<Self> {
+        if entry.flags & !(BLOCKED | PENDING) != 0 {
+            return None;
+        }
         Some(Self {
-            signal: SignalNumber::of(entry.number)?,
+            signal: SignalNumber::of(entry.number.into())?,
             handler: entry.handler,
             mask: SignalMask::from_bits(entry.mask)?,
+            blocked: entry.flags & BLOCKED != 0,
+            pending: entry.flags & PENDING != 0,
         })
     }
 }
@@ -180,32 +281,27 @@ impl fmt::Display for SignalError {
     }
 }
 
-/// Registers what is done at `signal`, to be found again after a restore: `handler` is called, and `mask` held back
-/// meanwhile. The thesis's `hs_sigreg`, which asks `sigaction()` for the latter two.
+/// Registers `signal`: what is done at it, now or as it may be changed later, is the same after a restore. The thesis's
+/// `hs_sigreg`.
 ///
 /// # Errors
 /// The library was not started, or the signal is registered.
-pub fn register(
-    signal: SignalNumber,
-    handler: fn(SignalNumber),
-    mask: SignalMask,
-) -> Result<(), SignalError> {
-    let action = SignalAction {
-        signal,
-        handler: handler as usize,
-        mask: mask & SignalMask::all(),
-    };
+pub fn register(signal: SignalNumber) -> Result<(), SignalError> {
     library::with(|library| {
         let known = library.signals().any(|known| known.signal == signal);
         // A table with room for each signal once is not full then.
-        if known || !library.tables_mut().push_signal(action.to_entry()) {
+        if known
+            || !library
+                .tables_mut()
+                .push_signal(signal::current(signal).to_entry())
+        {
             return Err(SignalError::Registered(signal));
         }
         Ok(())
     })?
 }
 
-/// Deregisters a signal. The thesis's `hs_sigdereg`.
+/// Deregisters a signal; what is done at it stays. The thesis's `hs_sigdereg`.
 ///
 /// # Errors
 /// The library was not started, or the signal is not registered.

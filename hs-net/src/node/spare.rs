@@ -150,7 +150,8 @@ impl Node {
         }
     }
 
-    /// Turns this spare into the master: memory, library, descriptors, stack; then the address; then the workers, last.
+    /// Turns this spare into the master: memory, library, descriptors, stack; then the address; then signals; then the workers,
+    /// last.
     fn take_over(&'static self, image: Image, takeover: &Takeover) {
         let machine = self.setup.machine;
         let restored = match restore::restore(image) {
@@ -195,6 +196,7 @@ impl Node {
             restored.term
         );
         self.tell_serving();
+        hs_core::signal::resume();
         self.start_workers(restored.workers);
         self.application.raise();
     }

@@ -10,6 +10,7 @@ use core::ops::Range;
 use hs_core::registry::descriptor::{self, Descriptor, DescriptorKind, FileMode, FilePath};
 use hs_core::registry::signal::{self, SignalNumber};
 use hs_core::registry::thread;
+use hs_core::signal::action;
 use hs_core::sync::Signal;
 
 use crate::failure::Failure;
@@ -44,14 +45,15 @@ pub(super) fn threads(numbers: Range<usize>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Registers so many signals, each of which holds the others back: at most those that there are.
+/// Handles and registers so many signals, each of which holds the others back: at most those that there are.
 ///
 /// # Errors
 /// One is registered already.
 pub(super) fn signals(count: usize) -> Result<(), Failure> {
     for number in SignalNumber::ALL.into_iter().take(count) {
         let others = SignalNumber::ALL.into_iter().filter(|other| *other != number);
-        signal::register(number, ignore, others.map(SignalNumber::mask).collect())?;
+        action(number, note, others.map(SignalNumber::mask).collect());
+        signal::register(number)?;
     }
     Ok(())
 }
@@ -65,4 +67,4 @@ fn rest(_: usize) {
 }
 
 /// What is done at a registered signal.
-fn ignore(_: SignalNumber) {}
+fn note(_: SignalNumber) {}

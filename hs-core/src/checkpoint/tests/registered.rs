@@ -20,6 +20,11 @@ fn note(signal: SignalNumber) {
     RAISED.lock().unwrap().push(signal);
 }
 
+fn register_signal(number: SignalNumber, mask: SignalMask) {
+    crate::signal::action(number, note, mask);
+    signal::register(number).unwrap();
+}
+
 fn file(offset: u64) -> Descriptor {
     Descriptor {
         number: 3,
@@ -61,12 +66,12 @@ fn it_comes_back_as_it_was_at_the_newest_checkpoint() {
     checkpointer.spare_joined();
     descriptor::register(file(0)).unwrap();
     descriptor::register(socket(4)).unwrap();
-    signal::register(SignalNumber::Int, note, SignalMask::TERM).unwrap();
+    register_signal(SignalNumber::Int, SignalMask::TERM);
     let first = send(&checkpointer, &held, Flags::INCREMENTAL);
     descriptor::update(file(8192)).unwrap();
     descriptor::deregister(4).unwrap();
     descriptor::register(socket(9)).unwrap();
-    signal::register(SignalNumber::Usr2, note, SignalMask::empty()).unwrap();
+    register_signal(SignalNumber::Usr2, SignalMask::empty());
     let second = send(&checkpointer, &held, Flags::INCREMENTAL);
     // Never sent.
     descriptor::deregister(3).unwrap();
@@ -110,7 +115,7 @@ fn a_checkpoint_whose_lists_are_not_its_memorys_is_not_taken_up() {
         let (checkpointer, held) = choosing(memory, NCON, Choice::Incremental);
         checkpointer.spare_joined();
         thread::register(worker, 1).unwrap();
-        signal::register(SignalNumber::Alrm, note, SignalMask::empty()).unwrap();
+        register_signal(SignalNumber::Alrm, SignalMask::empty());
         descriptor::register(file(0)).unwrap();
         let image = image_of(memory, [send(&checkpointer, &held, Flags::empty())].into());
         memory.write(memory.window().start() + offset, &[byte]);
