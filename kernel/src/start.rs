@@ -98,7 +98,9 @@ pub unsafe fn boot(start_info: u64, main: fn(&'static Guest) -> !) -> ! {
         .map(|disk| -> &'static dyn Files { Box::leak(Box::new(DiskFiles::new(disk, time::wall_clock))) });
     let guest = GUEST.call_once(|| Guest::new(options, devices.nics, files));
     hs_core::sync::install(guest);
+    hs_core::signal::start().unwrap_or_else(|error| panic!("no thread for signals: {error}"));
     dev::console::start();
+    dev::power::start();
     dev::events::emit(&Event::Booted {
         build_id: layout::build_id()
             .iter()

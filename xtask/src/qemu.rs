@@ -529,6 +529,21 @@ mod tests {
     }
 
     #[test]
+    fn a_console_has_a_port_and_an_interrupt_line_of_its_own() {
+        let (_ours, theirs) = console_pair().unwrap();
+        let mut qemu = Command::new("qemu");
+        attach_console(&mut qemu, &theirs);
+        let words = words(&qemu);
+        assert!(
+            words.contains("isa-serial,chardev=console,index=2,irq=5"),
+            "{words}"
+        );
+        assert!(words.contains(&format!("fd={}", theirs.as_raw_fd())), "{words}");
+        let flags = rustix::io::fcntl_getfd(&theirs).unwrap();
+        assert!(!flags.contains(rustix::io::FdFlags::CLOEXEC), "QEMU inherits it");
+    }
+
+    #[test]
     fn linux_has_the_usual_firmware_and_its_own_file_system() {
         let machine = Plan::load().unwrap().machine().unwrap();
         let recipe = Recipe {

@@ -2,7 +2,8 @@
 //!
 //! Each test is a function that returns figures worth seeing or what was wrong; each result goes out as an event. The
 //! application's words choose: none runs everything; `seed=N` repeats a random run; `only=NAME` runs one test;
-//! `crash=panic|null|stack|variable|undefined|double-free|foreign-free` dies in that way, so that the host can look at the report.
+//! `crash=panic|null|stack|variable|undefined|double-free|foreign-free` dies in that way, so that the host can look at the report;
+//! `ends-by=WHAT` is ended by a signal that nobody handles.
 #![no_std]
 #![no_main]
 
@@ -20,6 +21,7 @@ mod model;
 mod network;
 mod random;
 mod shortage;
+mod signals;
 mod threads;
 
 use alloc::string::{String, ToString};
@@ -96,6 +98,11 @@ const TESTS: &[Test] = &[
     ("files-speed", files::speed),
     ("console-echo", console::echo),
     ("console-long-output", console::long_output),
+    ("signals-alarm", signals::alarm),
+    ("signals-order", signals::order),
+    ("signals-blocked", signals::blocked),
+    ("signals-interrupt", signals::interrupt),
+    ("signals-power-button", signals::power_button),
     ("class", library::class),
     ("class-given-back", classes::given_back),
     ("class-scope", classes::scoped),
@@ -118,6 +125,7 @@ fn main(guest: &'static Guest) -> ! {
                 Ok(number) => seed = number,
                 Err(_) => refuse(guest, word),
             },
+            Some(("ends-by", what)) => signals::end_by(guest, what).unwrap_or_else(|| refuse(guest, word)),
             Some(("crash", how)) => crash::crash(guest, how).unwrap_or_else(|| refuse(guest, word)),
             _ => refuse(guest, word),
         }
@@ -153,11 +161,12 @@ fn main(guest: &'static Guest) -> ! {
     })
 }
 
-fn refuse(guest: &Guest, word: &str) -> ! {
+pub(crate) fn refuse(guest: &Guest, word: &str) -> ! {
     guest.emit(&Event::Refused {
         what: "options".to_string(),
         why: alloc::format!(
-            "ktest does not know the word {word:?}: only=NAME, seed=N, crash=panic|null|stack|variable|undefined|double-free|foreign-free"
+            "ktest does not know the word {word:?}: only=NAME, seed=N, \
+             crash=panic|null|stack|variable|undefined|double-free|foreign-free, ends-by=power|interrupt|raise|alarm"
         ),
     });
     guest.exit(Exit::BadOptions)

@@ -1,21 +1,24 @@
 //! The console: a terminal on a third serial port, by interrupts in both directions.
 //!
 //! ```text
-//! typed   ── port ── handler ── ring ── receive           a full ring takes no more: what is typed then is lost
+//! typed   ── port ── handler ──┬── Ctrl-C: SIGINT
+//!                              └── ring ── receive        a full ring takes no more: what is typed then is lost
 //! shown   ── send ── ring ── handler ── port, a FIFO's length at a time
 //! ```
 //!
 //! The port has an interrupt line of its own, which `isa-serial,index=2,irq=5` gives it: the line that is usual for a third port
 //! is the log's too.
 //!
-//! A ring that nobody empties loses what is newest. A terminal that takes nothing (its person has stopped it, or nobody is there)
-//! must not stop the application: once it has taken nothing for [`PATIENCE`], what does not fit into the ring is lost too.
+//! Ctrl-C works whatever the application does, even if it never reads: so the handler always empties the port, and a ring that
+//! nobody empties loses what is newest. A terminal that takes nothing (its person has stopped it, or nobody is there)
+//! must not stop the application: once it has taken nothing for a tenth of a second, what does not fit into the ring is lost too.
 //!
 //! Deliberately absent: echo and line editing. The application draws; the person's terminal is in raw mode.
 
 use core::time::Duration;
 
 use hs_core::platform::Console;
+use hs_core::registry::signal::SignalNumber;
 use hs_core::sync::{Mutex, Signal};
 use spin::Once;
 use uart_16550::backend::PioBackend;
@@ -38,6 +41,9 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// Copied at a time between the rings and memory that may lie in the checkpoint window, which must not be touched under
 /// the lock.
 const PIECE_LEN: usize = 256;
+
+/// Ctrl-C, as a terminal sends it.
+const INTERRUPT: u8 = 3;
 
 /// Most bytes that one interrupt takes from the port. What is left interrupts again.
 const TAKEN_MAX: usize = 4 * FIFO_SIZE;
@@ -117,7 +123,10 @@ fn on_interrupt(_: usize) {
         let mut state = console.state.lock();
         (state.take_typed(), state.show())
     };
-    if heard {
+    if heard.interrupted {
+        hs_core::signal::post(SignalNumber::Int);
+    }
+    if heard.bytes {
         let listener = *console.listener.lock();
         if let Some(listener) = listener {
             listener.raise();
@@ -128,15 +137,26 @@ fn on_interrupt(_: usize) {
     }
 }
 
+/// What was typed.
+#[derive(Default)]
+struct Heard {
+    bytes: bool,
+    interrupted: bool,
+}
+
 impl State {
-    /// Moves what was typed into the ring. Whether there was anything.
-    fn take_typed(&mut self) -> bool {
-        let mut heard = false;
+    /// Moves what was typed into the ring.
+    fn take_typed(&mut self) -> Heard {
+        let mut heard = Heard::default();
         for _ in 0..TAKEN_MAX {
             let Ok(byte) = self.uart.try_receive_byte() else {
                 break;
             };
-            heard |= self.typed.push(&[byte]);
+            if byte == INTERRUPT {
+                heard.interrupted = true;
+            } else {
+                heard.bytes |= self.typed.push(&[byte]);
+            }
         }
         heard
     }

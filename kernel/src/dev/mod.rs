@@ -4,6 +4,7 @@
 //! 0x3f8 COM1 ── the log, text            serial      PCI bus 0 ─ pci ─ msix ─ virtio ─┐
 //! 0x2f8 COM2 ── events, JSON lines       events      virtio-net ×2 ─ queue ─ net ── hs_core::platform::Nic
 //! 0x3e8 COM3 ── a terminal, maybe        console
+//! 00:1f.0 ICH9 ── the power button       power
 //! 0x70  CMOS ── wall clock at boot       rtc      virtio-blk    ─ queue ─ blk ── crate::files
 //! 0xf4  isa-debug-exit                   exit     (all of them found by probe)
 //! ```
@@ -27,6 +28,7 @@ pub mod msix;
 pub mod net;
 pub mod pci;
 #[cfg(not(test))]
+pub mod power;
 pub mod probe;
 pub mod queue;
 pub mod rtc;

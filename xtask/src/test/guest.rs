@@ -122,7 +122,8 @@ fn without_disk(ground: &Ground) -> Result<()> {
     Ok(())
 }
 
-/// A guest that dies says of what, with the names of the functions that led there, and exits with its own status.
+/// A guest that dies says of what, with the names of the functions that led there, and exits with its own status. One that is
+/// ended by a signal says by which.
 pub(super) fn reports(ground: &Ground) -> Result<String> {
     for (how, exit, of) in [
         ("panic", Exit::Panic, "a deliberate panic"),
@@ -160,6 +161,30 @@ pub(super) fn reports(ground: &Ground) -> Result<String> {
             "crash={how}: the backtrace does not name the culprit:\n{log}"
         );
     }
+    for (what, signal) in [
+        ("power", "SIGTERM"),
+        ("interrupt", "SIGINT"),
+        ("raise", "SIGUSR1"),
+        ("alarm", "SIGALRM"),
+    ] {
+        let mut last_words = String::new();
+        let hear = |event| {
+            if let Event::Exit { why } = event {
+                last_words = why;
+            }
+        };
+        let (status, log) = boot(
+            ground,
+            &format!("hs.log=info -- ends-by={what}"),
+            BOOT_LIMIT,
+            hear,
+        )?;
+        println!("ends-by={what}: {}: {last_words}\n{log}", in_words(status));
+        ensure!(
+            status.code() == Some(exit_code(Exit::Success)) && last_words == signal,
+            "ends-by={what} ended with {status}, and said {last_words:?}"
+        );
+    }
     let mut refused = String::new();
     let hear = |event| {
         if let Event::Refused { what, why } = event
@@ -177,7 +202,7 @@ pub(super) fn reports(ground: &Ground) -> Result<String> {
         refused.contains("hs.colour"),
         "the refusal does not name the option: {refused}"
     );
-    Ok("7 deaths, 1 refusal".into())
+    Ok("7 deaths, 4 ends in order, 1 refusal".into())
 }
 
 /// What was heard of the tests so far.
