@@ -34,6 +34,8 @@ const PERIOD: Duration = Duration::from_millis(100);
 pub(crate) enum Key {
     /// `k`: kill the master.
     Kill,
+    /// `p`: press the master's power button.
+    Power,
     /// `q`: quit.
     Quit,
     /// Ctrl-C, which in this mode of the terminal is a key.
@@ -200,6 +202,7 @@ fn pressed() -> Option<Key> {
             match (key.code, key.modifiers.contains(KeyModifiers::CONTROL)) {
                 (KeyCode::Char('c'), true) => return Some(Key::Interrupt),
                 (KeyCode::Char('k'), false) => return Some(Key::Kill),
+                (KeyCode::Char('p'), false) => return Some(Key::Power),
                 (KeyCode::Char('q'), false) => return Some(Key::Quit),
                 _ => {}
             }
@@ -299,7 +302,7 @@ fn render(pair: &Pair, title: &str, area: Rect, buffer: &mut Buffer) {
         },
         buffer,
     );
-    let (keys, place) = line("k kill the master   q quit".into(), 5);
+    let (keys, place) = line("k kill the master   p press its power button   q quit".into(), 5);
     keys.render(place, buffer);
 }
 

@@ -327,6 +327,7 @@ impl Run<'_> {
                 Some(Key::Kill) if !self.kill_master() => self
                     .console
                     .line("no spare holds a checkpoint: the master is left alone"),
+                Some(Key::Power) => self.press_power(),
                 Some(Key::Kill) | None => {}
             }
             let Some(happening) = happening else { continue };
@@ -360,8 +361,8 @@ impl Run<'_> {
                     if self.pair.master().is_none() {
                         self.takeover_due.get_or_insert(Instant::now() + TAKEOVER_LIMIT);
                     }
-                    // Somebody's SIGKILL is an experiment; anything else is a fault that the run must not hide.
-                    if status.code().is_some() {
+                    // Somebody's SIGKILL is an experiment; anything else that nobody asked for is a fault that the run must not hide.
+                    if status.code().is_some() && !self.pair.nodes[*index].may_end {
                         failed.get_or_insert_with(|| {
                             format!("{} {}", self.pair.nodes[*index].name, in_words(*status))
                         });
@@ -387,6 +388,24 @@ impl Run<'_> {
             self.takeover_due = None;
         }
         self.announced = self.pair.takeovers.len();
+    }
+
+    /// Presses the master's power button: an application that does not handle SIGTERM ends in order.
+    fn press_power(&mut self) {
+        let Some(master) = self.pair.master() else {
+            return;
+        };
+        let node = &mut self.pair.nodes[master];
+        node.may_end = true;
+        match node.guest.press_power() {
+            Ok(()) => self
+                .console
+                .line(&format!("pressed the power button of {}, the master", node.name)),
+            Err(error) => self.console.line(&format!(
+                "cannot press the power button of {}: {error:#}",
+                node.name
+            )),
+        }
     }
 
     /// Kills the master, if a spare can take over.

@@ -9,6 +9,7 @@ mod inside;
 mod pairs;
 mod run;
 mod runner;
+mod signals;
 mod tetris;
 mod visitors;
 mod typist;
@@ -178,6 +179,11 @@ const STEPS: &[Step] = &[
     Step {
         name: "pair-visitors",
         shows: "the application of docs/your-first-app.md counts on after its machine's death",
+        body: Body::Inside(180),
+    },
+    Step {
+        name: "pair-signals",
+        shows: "a handler outlives the master that set it; without one SIGTERM ends a node in order",
         body: Body::Inside(180),
     },
     Step {

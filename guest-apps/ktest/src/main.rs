@@ -3,7 +3,7 @@
 //! Each test is a function that returns figures worth seeing or what was wrong; each result goes out as an event. The
 //! application's words choose: none runs everything; `seed=N` repeats a random run; `only=NAME` runs one test;
 //! `crash=panic|null|stack|variable|undefined|double-free|foreign-free` dies in that way, so that the host can look at the report;
-//! `ends-by=WHAT` is ended by a signal that nobody handles.
+//! `ends-by=WHAT` is ended by a signal that nobody handles; `pair=signals` is a node of a pair whose signals outlive it.
 #![no_std]
 #![no_main]
 
@@ -22,6 +22,7 @@ mod network;
 mod random;
 mod shortage;
 mod signals;
+mod signals_pair;
 mod threads;
 
 use alloc::string::{String, ToString};
@@ -125,6 +126,7 @@ fn main(guest: &'static Guest) -> ! {
                 Ok(number) => seed = number,
                 Err(_) => refuse(guest, word),
             },
+            Some(("pair", "signals")) => signals_pair::live(guest),
             Some(("ends-by", what)) => signals::end_by(guest, what).unwrap_or_else(|| refuse(guest, word)),
             Some(("crash", how)) => crash::crash(guest, how).unwrap_or_else(|| refuse(guest, word)),
             _ => refuse(guest, word),
@@ -166,7 +168,8 @@ pub(crate) fn refuse(guest: &Guest, word: &str) -> ! {
         what: "options".to_string(),
         why: alloc::format!(
             "ktest does not know the word {word:?}: only=NAME, seed=N, \
-             crash=panic|null|stack|variable|undefined|double-free|foreign-free, ends-by=power|interrupt|raise|alarm"
+             crash=panic|null|stack|variable|undefined|double-free|foreign-free, ends-by=power|interrupt|raise|alarm, \
+             pair=signals"
         ),
     });
     guest.exit(Exit::BadOptions)

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use hs_core::event::Event;
 
-use super::{Orders, guest, pairs, tetris, visitors};
+use super::{Orders, guest, pairs, signals, tetris, visitors};
 use crate::accel::{self, Accelerator};
 use crate::command::{bare_words, root, show};
 use crate::disk;
@@ -60,6 +60,11 @@ const TESTS: &[Test] = &[
         "pair-visitors",
         &[("visitors", Variant::Usual)],
         visitors::takeover,
+    ),
+    (
+        "pair-signals",
+        &[("ktest", Variant::Usual), ("kv", Variant::Usual)],
+        signals::signals,
     ),
 ];
 
