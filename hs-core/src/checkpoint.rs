@@ -1,9 +1,9 @@
 //! Taking checkpoints: the master's side.
 //!
 //! ```text
-//! caller   quiesce ─ allocation lock ─ collect tables ─ cptfork ─ let go                 (ASYNC: returns here)
-//!          └──────────────────────── the pause ─────────────────────────┘
-//! child                                                          └ encode header, sections, pages ─ commit … end
+//! caller   close gate │ quiesce ─ freeze hooks ─ allocation lock ─ collect tables ─ cptfork ─ let go   (ASYNC: returns here)
+//!          └─ the wait ┴────────────────────── the pause ──────────────────────────────────────────┘
+//! child                                             child hooks ─ encode header, sections, pages ─ commit … end
 //! spare                                                              stage, verify … apply in order, acknowledge ┘
 //! ```
 //!
@@ -22,6 +22,9 @@
 //! within the pause, frozen for the child, or everything is sent in a generation of its own. Each child tells the policy
 //! how many pages were modified. If memory is too short for the way that the policy chose, the checkpoint is frozen
 //! incrementally instead.
+//!
+//! Where the memory cannot tell what was modified (plain copies) every checkpoint is a full one, whatever
+//! the flags say: the thesis's "if kernel-support for checkpointing is not present, this flag will have no effect".
 //!
 //! Deliberately absent: retrying after a loss. The application asks again when a child has ended.
 
@@ -48,8 +51,9 @@ use crate::histogram::Histogram;
 use crate::library;
 use crate::platform::{CheckpointMemory, CptforkError, FrozenError, Instant, Outcome, View};
 use crate::policy::{Choice, Policy, Way};
+use crate::registry::hook::{self, HookRefusal};
 use crate::role::Term;
-use crate::sync::{Mutex, Signal, machine};
+use crate::sync::{InsideGate, Mutex, Signal, gate, machine};
 
 bitflags! {
     /// How a checkpoint is taken.
@@ -70,6 +74,8 @@ pub enum Loss {
     Pipe(PipeError),
     /// Its pages could not be had.
     Frozen(FrozenError),
+    /// A child hook has refused.
+    Hook(HookRefusal),
     /// One that it builds on was lost.
     Doomed,
     /// Its child did not say.
@@ -81,6 +87,7 @@ impl fmt::Display for Loss {
         match self {
             Loss::Pipe(error) => error.fmt(f),
             Loss::Frozen(error) => error.fmt(f),
+            Loss::Hook(refusal) => refusal.fmt(f),
             Loss::Doomed => f.write_str("a checkpoint that it builds on, or the spare, was lost"),
             Loss::Unknown => f.write_str("its child ended early"),
         }
@@ -97,6 +104,10 @@ pub enum CheckpointError {
     /// `ncon` checkpoints are in flight, or a loss is being dealt with. Nothing was frozen: ask again when a child has
     /// ended.
     NoSlot,
+    /// The calling thread is inside the gate. Nothing was frozen.
+    InsideGate,
+    /// A freeze hook has refused. Nothing was frozen.
+    Hook(HookRefusal),
     /// The memory could not be frozen.
     Cptfork(CptforkError),
     /// It was taken, but the spare does not have it (never with [`Flags::ASYNC`]).
@@ -118,6 +129,8 @@ impl fmt::Display for CheckpointError {
             CheckpointError::NotStarted => library::NotStarted.fmt(f),
             CheckpointError::NoSpare => f.write_str("there is no spare to send a checkpoint to"),
             CheckpointError::NoSlot => f.write_str("as many checkpoints as allowed (hs.ncon) are in flight"),
+            CheckpointError::InsideGate => InsideGate.fmt(f),
+            CheckpointError::Hook(refusal) => refusal.fmt(f),
             CheckpointError::Cptfork(error) => error.fmt(f),
             CheckpointError::Lost(id, loss) => write!(f, "checkpoint {id} was lost: {loss}"),
         }
@@ -158,6 +171,7 @@ struct State {
     results: Vec<(CheckpointId, Result<(), Loss>)>,
     workspaces: Vec<Workspace>,
     pauses_us: Histogram,
+    gate_us: Histogram,
     status: Status,
 }
 
@@ -175,6 +189,7 @@ impl Checkpointer {
             results: Vec::new(),
             workspaces: core::iter::repeat_with(Workspace::new).take(ncon).collect(),
             pauses_us: Histogram::new(),
+            gate_us: Histogram::new(),
             status: Status::default(),
         };
         Self {
@@ -190,8 +205,9 @@ impl Checkpointer {
     /// Takes a checkpoint. The thesis's `hs_cpt`. The first one, and the first after a spare joined or a full one was lost,
     /// is full whatever the flags say.
     ///
-    /// `quiesce` takes whatever locks the application and its service stack change checkpointable memory under, so that it
-    /// is consistent; what it returns is dropped as soon as the memory is frozen. The allocation lock is taken after it.
+    /// The [gate](crate::sync::gate()) is closed first; the wait for those inside is counted apart from the pause. Then `quiesce`
+    /// takes whatever other locks checkpointable memory is changed under, so that it is consistent; what it returns is
+    /// dropped as soon as the memory is frozen. The freeze hooks are called, then the allocation lock is taken.
     ///
     /// # Errors
     /// See [`CheckpointError`]. An asynchronous checkpoint may be lost later; that shows in the [status](Self::status),
@@ -201,22 +217,28 @@ impl Checkpointer {
         flags: Flags,
         quiesce: impl FnOnce() -> G,
     ) -> Result<CheckpointId, CheckpointError> {
-        let incremental = flags.contains(Flags::INCREMENTAL);
+        let incremental = flags.contains(Flags::INCREMENTAL) && self.shared.memory.knows_modified();
         let awaited = !flags.contains(Flags::ASYNC);
         // Refused without a pause where that is known beforehand.
         self.shared.state.lock().flights.plan(incremental)?;
 
+        let asked = machine().now();
+        let closed = gate().close().map_err(|InsideGate| CheckpointError::InsideGate)?;
         let begun = machine().now();
         let quiet = quiesce();
-        let taken = self.take(incremental, awaited, begun);
+        let taken = hook::call_at_freeze()
+            .map_err(CheckpointError::Hook)
+            .and_then(|()| self.take(incremental, awaited, begun));
         drop(quiet);
+        drop(closed);
         let id = taken?;
-        let pause = machine().now().since(begun);
-        self.shared
-            .state
-            .lock()
-            .pauses_us
-            .record(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX));
+        let micros = |from: Instant, to: Instant| to.since(from).as_micros() as u64;
+        let pause_us = micros(begun, machine().now());
+        {
+            let mut state = self.shared.state.lock();
+            state.pauses_us.record(pause_us);
+            state.gate_us.record(micros(asked, begun));
+        }
         if awaited { self.wait_for(id) } else { Ok(id) }
     }
 
@@ -271,6 +293,7 @@ impl Checkpointer {
         };
         let view = match (kind, way) {
             (Kind::Full, _) => View::Whole,
+            (Kind::Incremental { .. }, _) if hook::need_whole(workspace.hooks()) => View::Whole,
             (Kind::Incremental { .. }, Way::Copy) => View::Copied,
             (Kind::Incremental { .. }, _) => View::Incremental,
         };
@@ -293,14 +316,11 @@ impl Checkpointer {
             )
             .map_err(CheckpointError::Cptfork)?;
         state.status.taken += 1;
-        match view {
-            View::Whole => state.status.full += 1,
-            View::Incremental => state.status.incremental += 1,
-            View::Copied => {
-                state.status.incremental += 1;
-                state.status.copied += 1;
-            }
+        match kind {
+            Kind::Full => state.status.full += 1,
+            Kind::Incremental { .. } => state.status.incremental += 1,
         }
+        state.status.copied += u64::from(view == View::Copied);
         Ok((id, doomed))
     }
 
@@ -351,6 +371,8 @@ impl Checkpointer {
             pause_p50_us: state.pauses_us.percentile(50),
             pause_p99_us: state.pauses_us.percentile(99),
             pause_max_us: state.pauses_us.max(),
+            gate_p99_us: state.gate_us.percentile(99),
+            gate_max_us: state.gate_us.max(),
             ..state.status
         }
     }

@@ -102,6 +102,10 @@ pub struct Status {
     pub pause_p99_us: u64,
     /// Longest.
     pub pause_max_us: u64,
+    /// Time that `checkpoint()` waited until nobody was inside the gate, before the pause: 99th percentile.
+    pub gate_p99_us: u64,
+    /// Longest.
+    pub gate_max_us: u64,
     /// Time from taking to acknowledging the newest acknowledged checkpoint.
     pub lag_us: u64,
     /// Datagrams sent again on the cluster link.

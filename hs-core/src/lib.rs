@@ -46,6 +46,6 @@ pub mod sync;
 static ALLOCATOR: raw::Scoped<std::alloc::System> = raw::Scoped::new(std::alloc::System);
 
 pub use library::{
-    AREAS_MAX, AdoptError, CLASSES_MAX, DESCRIPTORS_MAX, NotStarted, ROOTS_MAX, SIGNALS_MAX, StartError,
-    THREADS_MAX, adopt, start,
+    AREAS_MAX, AdoptError, CLASSES_MAX, DESCRIPTORS_MAX, HOOKS_MAX, NotStarted, ROOTS_MAX, SIGNALS_MAX,
+    StartError, THREADS_MAX, adopt, start,
 };

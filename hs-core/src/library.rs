@@ -4,10 +4,11 @@
 //! window start
 //! ├─ library area: fixed-size tables, integers only
 //! │    magic "HotSpare" │ layout version │ pages of this area │ pages of the window
-//! │    classes ever made │ counts of areas, threads │ which roots are set │ counts of signals, descriptors
+//! │    classes ever made │ counts of areas, threads │ which roots are set │ counts of signals, descriptors, hooks
 //! │    roots   [ROOTS_MAX]     a word each; of an address, the tag of its type and the length
 //! │    classes [CLASSES_MAX]   id, serial number, address of the class's header; serial 0 is an empty place
 //! │    areas   [AREAS_MAX]     start, pages, place of the class; ascending, disjoint
+//! │    hooks   [HOOKS_MAX]     moment, function, argument
 //! │    threads [THREADS_MAX]   function, argument
 //! │    signals [SIGNALS_MAX]   number, flags, mask, handler
 //! │    descriptors             a record each, of them [DESCRIPTORS_MAX]
@@ -54,6 +55,8 @@ pub const ROOTS_MAX: usize = 16;
 pub const CLASSES_MAX: usize = 64;
 /// Most areas of all classes together.
 pub const AREAS_MAX: usize = 512;
+/// Most registered hooks.
+pub const HOOKS_MAX: usize = 16;
 /// Most registered workers.
 pub const THREADS_MAX: usize = 128;
 /// Most registered descriptors.
@@ -91,6 +94,16 @@ pub(crate) struct ThreadEntry {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
+pub(crate) struct HookEntry {
+    pub(crate) moment: u32,
+    /// Zero.
+    pub(crate) reserved: u32,
+    pub(crate) function: usize,
+    pub(crate) argument: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
 pub(crate) struct SignalEntry {
     pub(crate) number: u16,
     pub(crate) flags: u16,
@@ -111,9 +124,12 @@ pub(crate) struct LibraryArea {
     roots_set: u32,
     signal_count: u32,
     descriptor_count: u32,
+    hook_count: u32,
+    reserved: u32,
     roots: [RootEntry; ROOTS_MAX],
     classes: [ClassEntry; CLASSES_MAX],
     areas: [AreaEntry; AREAS_MAX],
+    hooks: [HookEntry; HOOKS_MAX],
     threads: [ThreadEntry; THREADS_MAX],
     signals: [SignalEntry; SIGNALS_MAX],
     descriptors: [descriptor::Record; DESCRIPTORS_MAX],
@@ -160,6 +176,20 @@ impl LibraryArea {
 
     pub(crate) fn remove_class(&mut self, place: usize) {
         self.classes[place].serial = 0;
+    }
+
+    pub(crate) fn hooks(&self) -> &[HookEntry] {
+        &self.hooks[..self.hook_count as usize]
+    }
+
+    /// `false` if the table is full.
+    pub(crate) fn push_hook(&mut self, entry: HookEntry) -> bool {
+        push(&mut self.hooks, &mut self.hook_count, entry)
+    }
+
+    /// The others keep their order: it is the order in which they are called.
+    pub(crate) fn remove_hook(&mut self, index: usize) {
+        remove(&mut self.hooks, &mut self.hook_count, index);
     }
 
     pub(crate) fn threads(&self) -> &[ThreadEntry] {

@@ -6,11 +6,12 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 use crate::class::{Class, ClassId};
 use crate::host::{HostMemory, Session};
 use crate::library::{
-    AdoptError, CLASSES_MAX, DESCRIPTORS_MAX, LibraryArea, ROOTS_MAX, SIGNALS_MAX, StartError, THREADS_MAX,
-    adopt,
+    AdoptError, CLASSES_MAX, DESCRIPTORS_MAX, HOOKS_MAX, HookEntry, LibraryArea, ROOTS_MAX, SIGNALS_MAX,
+    StartError, THREADS_MAX, adopt,
 };
 use crate::platform::{CheckpointMemory, Cptctl, MapError, PAGE_LEN, PageRange};
 use crate::registry::descriptor::{self, Descriptor, DescriptorKind};
+use crate::registry::hook;
 use crate::registry::signal::{self, SignalMask, SignalNumber};
 use crate::registry::thread::{ThreadError, deregister, register, workers};
 use crate::roots::{self, RootId};
@@ -73,12 +74,13 @@ fn adopt_with(memory: &'static HostMemory, offset: usize, bytes: &[u8]) -> Resul
 
 #[test]
 fn only_a_sound_state_is_taken_up() {
-    const CLASSES: usize = 48 + ROOTS_MAX * 24;
+    const CLASSES: usize = 56 + ROOTS_MAX * 24;
     const AREAS: usize = CLASSES + CLASSES_MAX * 16;
     let session = Session::start(64);
     let memory = session.memory();
     let class = Class::create(ClassId(5), 0).unwrap();
     register(first, 1).unwrap();
+    hook::at_freeze(|_| Ok(()), 0).unwrap();
     for name in [SignalNumber::Int, SignalNumber::Term] {
         crate::signal::action(name, |_| (), SignalMask::empty());
         signal::register(name).unwrap();
@@ -106,6 +108,7 @@ fn only_a_sound_state_is_taken_up() {
         (32, &[255]),
         (40, &[255]),
         (44, &[255]),
+        (48, &[255]),
         // The class's id and serial number, its header's address; the area's start, length and class.
         (CLASSES, &[6]),
         (CLASSES + 4, &[0]),
@@ -139,9 +142,14 @@ fn only_a_sound_state_is_taken_up() {
     assert_eq!(result, Err(AdoptError::NotCode { worker: 0 }));
     let result = adopt_with(memory, signals + 8, &[8, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(result, Err(AdoptError::HandlerNotCode { handler: 8 }));
-    // A signal that is none; one that is there twice; a flag and a mask of none; a kind of descriptor that is none; the same number.
+    let hooks = threads - HOOKS_MAX * size_of::<HookEntry>();
+    let result = adopt_with(memory, hooks + 8, &[0; 8]);
+    assert_eq!(result, Err(AdoptError::HookNotCode { hook: 0 }));
+    // A hook of no moment; a signal that is none; one that is there twice; a flag and a mask of none; a kind of descriptor that
+    // is none; the same number.
     for (offset, bytes) in [
-        (signals, &[9][..]),
+        (hooks, &[5][..]),
+        (signals, &[9]),
         (signals, &[SignalNumber::Term as u8]),
         (signals + 2, &[4]),
         (signals + 4, &[1]),

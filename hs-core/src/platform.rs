@@ -158,6 +158,9 @@ impl fmt::Display for SpawnError {
     }
 }
 
+/// Places for threads: every number that [`Machine::thread_slot`] returns is below.
+pub const THREAD_SLOTS: usize = 192;
+
 /// Clock, chance, threads and the outside world.
 pub trait Machine: Sync {
     /// The monotonic clock.
@@ -179,6 +182,9 @@ pub trait Machine: Sync {
         priority: Priority,
         body: Box<dyn FnOnce() + Send>,
     ) -> Result<(), SpawnError>;
+
+    /// A number below [`THREAD_SLOTS`] that the calling thread keeps for its life, and that no other living thread has.
+    fn thread_slot(&self) -> usize;
 
     /// Lets another thread of the same priority run.
     fn yield_now(&self);
@@ -451,6 +457,12 @@ pub trait CheckpointMemory: Sync {
     /// # Errors
     /// See [`CptforkError`]; neither `child` nor `ended` is called then.
     fn cptfork_then(&self, view: View, child: ChildBody, ended: EndedHook) -> Result<(), CptforkError>;
+
+    /// Whether it knows which pages were modified since the last `cptfork`. Otherwise all count as modified each time, and every
+    /// checkpoint is a full one.
+    fn knows_modified(&self) -> bool {
+        true
+    }
 
     /// A page to stage a received one in, its contents undefined, or `None` if no frame is left.
     fn stage(&self) -> Option<StagedPage>;

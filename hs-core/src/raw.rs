@@ -2,12 +2,16 @@
 //! the host its stand-in.
 #![allow(unsafe_code)]
 
+mod checkpoint_lock;
 #[cfg(feature = "std")]
 pub(crate) mod host;
 mod lock;
 mod memory;
 mod scope;
+mod registered;
 
+pub use checkpoint_lock::CheckpointLock;
 pub use lock::SleepingLock;
-pub(crate) use memory::{Window, Words, call_handler, call_worker, expose, reclaim, work};
+pub(crate) use memory::{Window, Words, expose, reclaim};
+pub(crate) use registered::{call_child_hook, call_handler, call_hook, call_worker, restored, work};
 pub use scope::Scoped;

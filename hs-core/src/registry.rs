@@ -4,6 +4,7 @@
 //! as well, so that a checkpoint can be judged without its memory.
 
 pub mod descriptor;
+pub mod hook;
 pub mod signal;
 pub mod thread;
 
@@ -12,7 +13,7 @@ use alloc::vec::Vec;
 use self::descriptor::Descriptor;
 use self::signal::SignalAction;
 use self::thread::Worker;
-use crate::library::{self, Library, SignalEntry, ThreadEntry};
+use crate::library::{self, HookEntry, Library, SignalEntry, ThreadEntry};
 
 /// All that is registered, each in the order of its registration.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -29,6 +30,7 @@ pub(crate) struct Records {
     threads: Vec<ThreadEntry>,
     descriptors: Vec<descriptor::Record>,
     signals: Vec<SignalEntry>,
+    hooks: Vec<HookEntry>,
 }
 
 impl Records {
@@ -38,6 +40,7 @@ impl Records {
             threads: Vec::with_capacity(library::THREADS_MAX),
             descriptors: Vec::with_capacity(library::DESCRIPTORS_MAX),
             signals: Vec::with_capacity(library::SIGNALS_MAX),
+            hooks: Vec::with_capacity(library::HOOKS_MAX),
         }
     }
 
@@ -50,6 +53,12 @@ impl Records {
         self.descriptors.extend_from_slice(descriptors);
         self.signals.clear();
         self.signals.extend_from_slice(signals);
+        self.hooks.clear();
+        self.hooks.extend_from_slice(library.tables().hooks());
+    }
+
+    pub(crate) fn hooks(&self) -> &[HookEntry] {
+        &self.hooks
     }
 }
 

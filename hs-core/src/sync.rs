@@ -1,12 +1,18 @@
-//! Locks and signals on the machine's `wait` and `wake`.
+//! Locks and signals on the machine's `wait` and `wake`, and the [checkpoint gate](Gate).
 //!
-//! Nothing here is made for checkpointable memory: a lock there would be restored as it was, held or not.
+//! One thing here is made for checkpointable memory: the [`CheckpointMutex`], which no checkpoint finds held. Any other lock
+//! there would be restored as it was, held or not.
+
+mod gate;
+#[cfg(test)]
+mod gate_tests;
 
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 
 use spin::Once;
 
+pub use self::gate::{Closed, Gate, GateGuard, InsideGate, gate};
 use crate::platform::{Instant, Machine};
 
 static MACHINE: Once<&'static dyn Machine> = Once::new();
@@ -38,6 +44,16 @@ pub type Mutex<T> = lock_api::Mutex<crate::raw::SleepingLock, T>;
 
 /// Proof that a [`Mutex`] is held.
 pub type MutexGuard<'a, T> = lock_api::MutexGuard<'a, crate::raw::SleepingLock, T>;
+
+/// A lock that may lie in checkpointable memory: it is found free after a restore, whoever held it on the old master. To hold it
+/// is to be inside the [gate](gate()), so that no checkpoint is taken meanwhile, and what it guards is whole in every one.
+///
+/// Its holder's priority stays as it is. The order is: gate, this lock, the service stack's lock. A guard that is leaked
+/// (`mem::forget`) keeps the gate from ever closing again.
+pub type CheckpointMutex<T> = lock_api::Mutex<crate::raw::CheckpointLock, T>;
+
+/// Proof that a [`CheckpointMutex`] is held, and that no checkpoint is taken.
+pub type CheckpointMutexGuard<'a, T> = lock_api::MutexGuard<'a, crate::raw::CheckpointLock, T>;
 
 /// A condition variable: sleep until what a [`Mutex`] guards has changed.
 #[derive(Debug, Default)]

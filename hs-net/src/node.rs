@@ -38,7 +38,7 @@ use hs_core::platform::{CheckpointMemory, Exit, Instant, Machine, Nic, Priority}
 use hs_core::registry::thread::{self, Worker};
 use hs_core::role::{PairConfig, Role, Term};
 use hs_core::roots::{self, RootId};
-use hs_core::sync::{Condvar, Mutex, MutexGuard, Signal};
+use hs_core::sync::{Condvar, Gate, Mutex, MutexGuard, Signal};
 use spin::Once;
 
 use self::descriptors::Table;
@@ -113,6 +113,12 @@ pub struct Node {
     checkpoint_wanted: AtomicBool,
     /// Microseconds; 0 for never.
     retry_at: AtomicU64,
+    /// Whether each worker has a thread of its own even if it is alone.
+    threaded: bool,
+    /// The worker that the first thread is to call.
+    direct: Mutex<Option<Worker>>,
+    /// The first thread sleeps on this.
+    first_thread: Signal,
 }
 
 impl fmt::Debug for Node {
@@ -140,19 +146,37 @@ pub fn node() -> &'static Node {
 /// # Panics
 /// If it was called before.
 pub fn run(start: Start) -> ! {
+    live(start, true)
+}
+
+/// [`run`] for a program that is not threaded: if exactly one worker is registered, at the start or after a restore, no thread is
+/// made for it, and the first thread calls it. (The thesis, `hs_thread(3)`: "the function worker() will simply be called
+/// directly".) If more are, each has its thread all the same.
+///
+/// # Panics
+/// As [`run`].
+pub fn run_unthreaded(start: Start) -> ! {
+    live(start, false)
+}
+
+fn live(start: Start, threaded: bool) -> ! {
     hs_core::sync::install(start.machine);
     assert!(NODE.get().is_none(), "a program is one node");
-    let node = *NODE.call_once(|| Box::leak(Box::new(Node::new(start))));
+    let node = *NODE.call_once(|| Box::leak(Box::new(Node::new(start, threaded))));
     node.live();
-    // The threads do the rest.
-    let rest = Signal::new();
+    // The threads do the rest, or this one does the worker's.
     loop {
-        rest.wait(rest.seen(), None);
+        let seen = node.first_thread.seen();
+        let direct = node.direct.lock().take();
+        match direct {
+            Some(worker) => node.work(worker),
+            None => node.first_thread.wait(seen, None),
+        }
     }
 }
 
 impl Node {
-    fn new(setup: Start) -> Self {
+    fn new(setup: Start, threaded: bool) -> Self {
         let machine = setup.machine;
         let config = &setup.pair;
         let settings = PairSettings {
@@ -185,6 +209,9 @@ impl Node {
             inbound: Signal::new(),
             checkpoint_wanted: AtomicBool::new(false),
             retry_at: AtomicU64::new(0),
+            threaded,
+            direct: Mutex::new(None),
+            first_thread: Signal::new(),
         }
     }
 
@@ -222,7 +249,7 @@ impl Node {
             self.end(&format!("the application cannot start: {why}"));
         }
         self.tell_serving();
-        self.start_workers(thread::workers());
+        self.start_workers(&thread::workers());
     }
 
     fn make_service(&self) -> Result<&'static mut Service, String> {
@@ -268,13 +295,20 @@ impl Node {
         announced
     }
 
-    fn start_workers(&'static self, workers: impl IntoIterator<Item = Worker>) {
-        for worker in workers {
-            self.spawn("worker", Priority::Normal, move || {
-                if let Err(error) = worker.run() {
-                    self.end(&format!("{error}"));
-                }
-            });
+    fn start_workers(&'static self, workers: &[Worker]) {
+        if let ([worker], false) = (workers, self.threaded) {
+            *self.direct.lock() = Some(*worker);
+            self.first_thread.raise();
+            return;
+        }
+        for &worker in workers {
+            self.spawn("worker", Priority::Normal, move || self.work(worker));
+        }
+    }
+
+    fn work(&self, worker: Worker) {
+        if let Err(error) = worker.run() {
+            self.end(&format!("{error}"));
         }
     }
 
@@ -337,6 +371,12 @@ impl Node {
         ServiceGuard::new(self, self.front.lock())
     }
 
+    /// The gate that workers enter to change checkpointable memory, if there are several of them. Enter it before the
+    /// [service stack](Node::service) is locked: checkpoints take both in this order.
+    pub fn gate(&self) -> &'static Gate {
+        hs_core::sync::gate()
+    }
+
     /// What the application's loop sleeps on: raised when frames have arrived, when a checkpoint has ended, and when one is
     /// [wanted](Node::checkpoint_wanted). Read [`seen`](Signal::seen) first, then look at everything, then wait.
     pub fn signal(&self) -> &Signal {
@@ -344,7 +384,7 @@ impl Node {
     }
 
     /// Takes a checkpoint: now, on this thread, at a moment at which the application's state is whole. The thesis's
-    /// `hs_cpt`.
+    /// `hs_cpt`. It waits until nobody is inside the [gate](Node::gate), then until nobody has the service stack.
     ///
     /// # Errors
     /// See [`CheckpointError`]. With [`Flags::ASYNC`] an application may ignore them: without a spare there is nothing to
@@ -357,10 +397,15 @@ impl Node {
         let result = checkpointer.checkpoint(flags, || self.quiesce());
         match result {
             Err(CheckpointError::NoSlot) => self.checkpoint_wanted.store(true, Ordering::SeqCst),
-            Err(CheckpointError::Cptfork(_)) => self.checkpoint_lost(),
+            Err(CheckpointError::Cptfork(_) | CheckpointError::Hook(_)) => self.checkpoint_lost(),
             // A lost one was counted where its pipe broke.
             Ok(_)
-            | Err(CheckpointError::NoSpare | CheckpointError::NotStarted | CheckpointError::Lost(..)) => {}
+            | Err(
+                CheckpointError::NoSpare
+                | CheckpointError::NotStarted
+                | CheckpointError::InsideGate
+                | CheckpointError::Lost(..),
+            ) => {}
         }
         result
     }

@@ -29,7 +29,7 @@ use hs_core::policy::Choice;
 use hs_core::registry::thread::{Work, register_state};
 use hs_core::role::{Network, PairConfig, Role, Term};
 use hs_core::sync::Signal;
-use hs_net::node::{Node, Start, run};
+use hs_net::node::{Node, Start, run, run_unthreaded};
 use hs_net::service::ConnectionError;
 use smoltcp::iface::{Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{self, DeviceCapabilities, Medium};
@@ -55,7 +55,7 @@ fn main() {
             cluster.parse().expect("a port"),
         );
     }
-    let tests: [(&str, fn()); 3] = [
+    let tests: [(&str, fn()); 4] = [
         (
             "a_killed_master_is_followed_with_its_state",
             a_killed_master_is_followed_with_its_state,
@@ -63,6 +63,10 @@ fn main() {
         (
             "a_killed_spare_is_done_without_and_replaced",
             a_killed_spare_is_done_without_and_replaced,
+        ),
+        (
+            "a_program_without_threads_has_none",
+            a_program_without_threads_has_none,
         ),
         (
             "a_spare_with_nothing_ends_when_its_master_does",
@@ -164,9 +168,11 @@ fn node(role: &str, service: u16, cluster: u16) -> ! {
             thread::sleep(Duration::from_millis(1));
         }
     });
-    let (role, own, peer) = match role {
-        "master" => (Role::Master, 1, 2),
-        "spare" => (Role::Spare, 2, 1),
+    let (role, own, peer, run): (_, _, _, fn(Start) -> !) = match role {
+        "master" => (Role::Master, 1, 2, run),
+        "spare" => (Role::Spare, 2, 1, run),
+        "unthreaded-master" => (Role::Master, 1, 2, run_unthreaded),
+        "unthreaded-spare" => (Role::Spare, 2, 1, run_unthreaded),
         other => panic!("role {other}"),
     };
     let pair = PairConfig {
@@ -214,6 +220,7 @@ fn start(node: &'static Node) -> Result<(), String> {
 impl Work for Count {
     fn work(&'static mut self) {
         let node = hs_net::node();
+        tell_threads(node);
         loop {
             let seen = node.signal().seen();
             let mut answers = Vec::new();
@@ -252,6 +259,21 @@ impl Work for Count {
             service.flush(node.machine().now());
         }
     }
+}
+
+/// Says on which thread the worker runs, and how many threads workers have.
+fn tell_threads(node: &Node) {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("Linux tells the threads");
+    let names = tasks.map(|task| {
+        let name = task.expect("a thread").path().join("comm");
+        // One that has ended meanwhile is no worker.
+        std::fs::read_to_string(name).unwrap_or_default()
+    });
+    node.machine().emit(&Event::Test {
+        name: thread::current().name().unwrap_or_default().into(),
+        passed: true,
+        detail: names.filter(|name| name.trim() == "worker").count().to_string(),
+    });
 }
 
 // ------------------------------------------------------------------------------------------- the test's process
@@ -518,9 +540,13 @@ fn hubs() -> (u16, u16) {
 }
 
 fn ready(service: u16, cluster: u16) -> (Process, Process) {
-    let mut master = Process::start("master", service, cluster);
+    ready_as(["master", "spare"], service, cluster)
+}
+
+fn ready_as(roles: [&str; 2], service: u16, cluster: u16) -> (Process, Process) {
+    let mut master = Process::start(roles[0], service, cluster);
     master.wait_for("service", |event| *event == Event::Serving);
-    let mut spare = Process::start("spare", service, cluster);
+    let mut spare = Process::start(roles[1], service, cluster);
     spare.wait_for("readiness", |event| *event == Event::Ready);
     master.wait_for("readiness", |event| *event == Event::Ready);
     (master, spare)
@@ -588,6 +614,33 @@ fn a_killed_spare_is_done_without_and_replaced() {
     master.kill();
     next.wait_for("takeover", |event| matches!(event, Event::Takeover { .. }));
     assert_eq!(client.ask(10), (40, 1));
+}
+
+/// The worker's own thread, and how many threads are workers'.
+fn threads_of(process: &mut Process) -> (String, String) {
+    let is_told = |event: &Event| matches!(event, Event::Test { .. });
+    let told = process.past.iter().find(|event| is_told(event)).cloned();
+    match told.unwrap_or_else(|| process.wait_for("worker", is_told)) {
+        Event::Test { name, detail, .. } => (name, detail),
+        other => panic!("{other:?} is no word of a worker"),
+    }
+}
+
+fn a_program_without_threads_has_none() {
+    for (roles, name, workers) in [
+        (["unthreaded-master", "unthreaded-spare"], "main", "0"),
+        (["master", "spare"], "worker", "1"),
+    ] {
+        let expected = (name.to_string(), workers.to_string());
+        let (service, cluster) = hubs();
+        let (mut master, mut spare) = ready_as(roles, service, cluster);
+        assert_eq!(threads_of(&mut master), expected);
+        let mut client = Client::new(service);
+        assert_eq!(client.ask(5).0, 5);
+        master.kill();
+        assert_eq!(threads_of(&mut spare), expected);
+        assert_eq!(client.ask(5).0, 10);
+    }
 }
 
 fn a_spare_with_nothing_ends_when_its_master_does() {

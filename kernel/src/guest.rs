@@ -8,7 +8,7 @@ use hs_core::class::outside_classes;
 use hs_core::event::Event;
 use hs_core::platform::{
     CheckpointMemory, ChildBody, Console, Cptctl, CptctlError, CptforkError, EndedHook, Exit, Files, Instant,
-    Machine, MapError, Nic, PAGE_LEN, PageRange, Priority, SpawnError, StagedPage, Statics, View,
+    Machine, MapError, Nic, PAGE_LEN, PageRange, Priority, SpawnError, StagedPage, Statics, THREAD_SLOTS, View,
 };
 
 use crate::mem::frames::{self, PhysFrame};
@@ -64,6 +64,11 @@ impl Machine for Guest {
         body: Box<dyn FnOnce() + Send>,
     ) -> Result<(), SpawnError> {
         thread::spawn(name, priority, thread::STACK_LEN, body).map(drop)
+    }
+
+    fn thread_slot(&self) -> usize {
+        const { assert!(thread::THREADS_MAX <= THREAD_SLOTS) };
+        thread::current_slot()
     }
 
     fn yield_now(&self) {

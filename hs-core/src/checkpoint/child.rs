@@ -8,9 +8,9 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::{CheckpointId, Kind, Loss, PipeWriter, Shared};
 use crate::format::{BUFFER_BYTES, Encoder, Header, Tables};
-use crate::library::{self, Library};
+use crate::library::{self, HookEntry, Library};
 use crate::platform::{CheckpointMemory, Frozen, Outcome, PageRange};
-use crate::registry::{Records, Registered};
+use crate::registry::{Records, Registered, hook};
 use crate::sync::machine;
 
 /// For so many areas there is room at once.
@@ -43,6 +43,11 @@ impl Workspace {
         library::installed(memory, &mut self.areas);
         let window = memory.window();
         self.areas.retain(|area| window.encloses(*area));
+    }
+
+    /// The hooks that were.
+    pub(super) fn hooks(&self) -> &[HookEntry] {
+        self.records.hooks()
     }
 
     /// Pages of all areas that were collected.
@@ -93,6 +98,8 @@ impl Task {
             dirty,
         } = &mut self.workspace;
         registered.read(records);
+        // Before any page is taken out of the view, or anything sent that could be called back.
+        hook::call_in_child(records.hooks(), frozen).map_err(Loss::Hook)?;
         let window = self.shared.memory.window();
         query(frozen, dirty);
         dirty.retain(|range| window.encloses(*range));

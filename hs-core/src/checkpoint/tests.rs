@@ -2,6 +2,7 @@
 
 mod areas;
 mod flights;
+mod hooks;
 mod pair;
 mod registered;
 mod ways;

@@ -7,12 +7,12 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::vec::Vec;
+use std::{thread, thread_local};
 
 use crate::event::Event;
-use crate::platform::{Exit, Files, Instant, Machine, Priority, SpawnError};
+use crate::platform::{Exit, Files, Instant, Machine, Priority, SpawnError, THREAD_SLOTS};
 use crate::raw::host::is_code;
 use crate::sync;
 
@@ -20,9 +20,32 @@ use crate::sync;
 const BEDS: usize = 64;
 const EVENTS_MAX: usize = 4096;
 
-std::thread_local! {
+/// Which slots living threads have.
+static SLOTS: Mutex<[bool; THREAD_SLOTS]> = Mutex::new([false; THREAD_SLOTS]);
+
+thread_local! {
     /// Needs no memory to be there, so that a global allocator can ask for it.
     static SCOPE: Cell<usize> = const { Cell::new(0) };
+    static SLOT: Slot = Slot::take();
+}
+
+/// A thread's slot, taken when it first asks and given back when it ends.
+struct Slot(usize);
+
+impl Slot {
+    fn take() -> Self {
+        let mut slots = lock(&SLOTS);
+        let free = slots.iter().position(|taken| !taken);
+        let free = free.expect("no more threads ask for a slot at once than there are");
+        slots[free] = true;
+        Self(free)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        lock(&SLOTS)[self.0] = false;
+    }
 }
 
 /// A [`Machine`] on an ordinary operating system. Priorities mean nothing on it.
@@ -101,6 +124,10 @@ impl Machine for HostMachine {
     ) -> Result<(), SpawnError> {
         let spawned = thread::Builder::new().name(name.into()).spawn(body);
         spawned.map(drop).map_err(|_| SpawnError::TooManyThreads)
+    }
+
+    fn thread_slot(&self) -> usize {
+        SLOT.with(|slot| slot.0)
     }
 
     fn yield_now(&self) {

@@ -7,12 +7,13 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::{
-    AREAS_MAX, DESCRIPTORS_MAX, LAYOUT_VERSION, LIBRARY_PAGES, Library, LibraryArea, MAGIC, SIGNALS_MAX,
-    THREADS_MAX, installed, lock,
+    AREAS_MAX, DESCRIPTORS_MAX, HOOKS_MAX, LAYOUT_VERSION, LIBRARY_PAGES, Library, LibraryArea, MAGIC,
+    SIGNALS_MAX, THREADS_MAX, installed, lock,
 };
 use crate::class::{ClassHeader, ClassId, ledger};
 use crate::platform::{CheckpointMemory, PageRange};
 use crate::registry::descriptor::{self, Descriptor};
+use crate::registry::hook::Hook;
 use crate::registry::signal::{self, Disposition, SignalAction};
 use crate::sync::machine;
 
@@ -38,6 +39,11 @@ pub enum AdoptError {
     NotCode {
         /// Its address.
         worker: usize,
+    },
+    /// A registered hook is not in this program's code.
+    HookNotCode {
+        /// Its address.
+        hook: usize,
     },
     /// A registered signal's handler is not in this program's code.
     HandlerNotCode {
@@ -65,6 +71,9 @@ impl fmt::Display for AdoptError {
             ),
             AdoptError::NotCode { worker } => {
                 write!(f, "registered worker {worker:#x} is not in this program's code")
+            }
+            AdoptError::HookNotCode { hook } => {
+                write!(f, "registered hook {hook:#x} is not in this program's code")
             }
             AdoptError::HandlerNotCode { handler } => {
                 write!(
@@ -114,7 +123,8 @@ fn check(library: &Library, own: PageRange, installed: &[PageRange]) -> Result<(
     let is_beyond = tables.area_count as usize > AREAS_MAX
         || tables.thread_count as usize > THREADS_MAX
         || tables.signal_count as usize > SIGNALS_MAX
-        || tables.descriptor_count as usize > DESCRIPTORS_MAX;
+        || tables.descriptor_count as usize > DESCRIPTORS_MAX
+        || tables.hook_count as usize > HOOKS_MAX;
     if is_beyond {
         return Err(AdoptError::Damaged("a count is beyond its table"));
     }
@@ -174,6 +184,16 @@ fn check_registered(tables: &LibraryArea) -> Result<(), AdoptError> {
         return Err(AdoptError::NotCode {
             worker: thread.worker,
         });
+    }
+    if tables
+        .hooks()
+        .iter()
+        .any(|entry| Hook::of_entry(*entry).is_none())
+    {
+        return Err(AdoptError::Damaged("a hook's record is none"));
+    }
+    if let Some(hook) = tables.hooks().iter().find(|hook| !is_code(hook.function)) {
+        return Err(AdoptError::HookNotCode { hook: hook.function });
     }
     let signals = tables.signals().iter();
     let signals: Option<Vec<SignalAction>> = signals.map(|entry| SignalAction::of_entry(*entry)).collect();

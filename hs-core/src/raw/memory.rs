@@ -11,7 +11,6 @@ use allocator_api2::alloc::{AllocError, Allocator};
 use crate::class::{Class, ClassError};
 use crate::library;
 use crate::platform::PageRange;
-use crate::registry::signal::SignalNumber;
 
 /// A table of integers that lies in checkpointable memory.
 ///
@@ -217,25 +216,6 @@ impl Class {
     }
 }
 
-/// Calls the function at `address`, which was a `fn(usize)` in this same build when it was registered, and lies in its
-/// code (the caller has checked).
-pub(crate) fn call_worker(address: usize, argument: usize) {
-    // SAFETY: registration stores only the addresses of functions of this type; builds are compared before a checkpoint
-    // is accepted, and code is loaded at the same address in each instance of a build.
-    let worker: fn(usize) =
-        unsafe { core::mem::transmute::<*const (), fn(usize)>(ptr::with_exposed_provenance(address)) };
-    worker(argument);
-}
-
-/// Calls the function at `address`, which was a `fn(SignalNumber)` in this same build when it was registered, and lies in its
-/// code (the caller has checked).
-pub(crate) fn call_handler(address: usize, signal: SignalNumber) {
-    // SAFETY: as in `call_worker`.
-    let handler: fn(SignalNumber) =
-        unsafe { core::mem::transmute::<*const (), fn(SignalNumber)>(ptr::with_exposed_provenance(address)) };
-    handler(signal);
-}
-
 /// The address of a worker's state, given up to the registry.
 pub(crate) fn expose<T>(state: &'static mut T) -> usize {
     ptr::from_mut(state).expose_provenance()
@@ -248,12 +228,4 @@ pub(crate) fn reclaim<T>(address: usize) -> &'static mut T {
     // has seen that it lies in an area, hands it out once in the life of this library state, and that nobody else does: no
     // other root keeps a part of it, and no worker is called with it.
     unsafe { &mut *state }
-}
-
-/// The function of a worker that is all of its state, at `argument`.
-pub(crate) fn work<T: crate::registry::thread::Work>(argument: usize) {
-    let state = ptr::with_exposed_provenance_mut::<T>(argument);
-    // SAFETY: registered only by `register_state`, with the address of a `T` whose one reference was given up for it;
-    // after a restore the same bytes lie there, in the same build. A worker runs once at a time.
-    unsafe { &mut *state }.work();
 }

@@ -7,6 +7,7 @@ use hs_core::checkpoint::CheckpointId;
 use hs_core::event::Event;
 use hs_core::image::{Image, ImageConfig, ImageError, Progress};
 use hs_core::platform::Instant;
+use hs_core::registry::hook;
 use hs_core::restore;
 use hs_core::role::{Role, Term};
 use hs_core::roots::{self, RootId};
@@ -197,7 +198,10 @@ impl Node {
         );
         self.tell_serving();
         hs_core::signal::resume();
-        self.start_workers(restored.workers);
+        if let Err(refusal) = hook::call_at_restore() {
+            self.end(&format!("takeover failed: {refusal}"));
+        }
+        self.start_workers(&restored.workers);
         self.application.raise();
     }
 }

@@ -301,6 +301,17 @@ pub fn idle_us() -> u64 {
     SCHEDULER.lock().idle_us()
 }
 
+/// The calling thread's place in the table.
+///
+/// # Panics
+/// In the idle thread, which has none and runs no code of others.
+pub fn current_slot() -> usize {
+    SCHEDULER
+        .lock()
+        .current_slot()
+        .expect("the idle thread only halts")
+}
+
 /// The calling thread's name, if the scheduler is free to say (a panic may have happened inside it).
 pub fn current_name() -> &'static str {
     SCHEDULER

@@ -214,6 +214,11 @@ impl Scheduler {
             .map_or(0, |stack| stack.top() as u64)
     }
 
+    /// Place of the running thread in the table; `None` for the idle thread.
+    pub(super) fn current_slot(&self) -> Option<usize> {
+        self.current.map(usize::from)
+    }
+
     pub(super) fn current_mut(&mut self) -> &mut Thread {
         let thread = match self.current {
             Some(index) => self.threads[index as usize].as_mut(),

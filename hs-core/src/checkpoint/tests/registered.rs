@@ -48,7 +48,7 @@ fn socket(number: u32) -> Descriptor {
 }
 
 /// An image in the same memory, as a spare's after these checkpoints.
-fn image_of(memory: &'static HostMemory, checkpoints: Vec<(CheckpointId, Vec<u8>)>) -> Image {
+pub(super) fn image_of(memory: &'static HostMemory, checkpoints: Vec<(CheckpointId, Vec<u8>)>) -> Image {
     memory.reset();
     let mut image = Image::new(memory, config());
     for (id, bytes) in checkpoints {
