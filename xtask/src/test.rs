@@ -4,6 +4,7 @@
 //! run in namespaces of their own ([`mod@inside`]), through the machinery that `run-pair` uses.
 
 mod bench;
+mod gate;
 mod guest;
 mod inside;
 mod pairs;
@@ -185,6 +186,11 @@ const STEPS: &[Step] = &[
         name: "pair-signals",
         shows: "a handler outlives the master that set it; without one SIGTERM ends a node in order",
         body: Body::Inside(180),
+    },
+    Step {
+        name: "pair-gate",
+        shows: "four workers' structures are whole after kills at random moments",
+        body: Body::Inside(240),
     },
     Step {
         name: "run-pair",

@@ -143,9 +143,10 @@ static TAPE: Tape = Tape {
 };
 static ENDED: Signal = Signal::new();
 
+/// Numbers in a class, and a checkpointer of them onto a tape.
 pub(crate) struct Scene {
-    checkpointer: Checkpointer,
-    numbers: ClassVec<u64, Class>,
+    pub(crate) checkpointer: Checkpointer,
+    pub(crate) numbers: ClassVec<u64, Class>,
 }
 
 impl Scene {

@@ -15,6 +15,7 @@ mod console;
 mod crash;
 mod files;
 mod freezing;
+mod hooks;
 mod library;
 mod memory;
 mod model;
@@ -114,6 +115,7 @@ const TESTS: &[Test] = &[
     ("checkpoint-damaged", library::damaged_checkpoint),
     ("checkpoint-restore", library::restore),
     ("checkpoint-statics", library::statics),
+    ("checkpoint-hooks", hooks::hooks),
 ];
 
 fn main(guest: &'static Guest) -> ! {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use hs_core::event::Event;
 
-use super::{Orders, guest, pairs, signals, tetris, visitors};
+use super::{Orders, gate, guest, pairs, signals, tetris, visitors};
 use crate::accel::{self, Accelerator};
 use crate::command::{bare_words, root, show};
 use crate::disk;
@@ -66,6 +66,7 @@ const TESTS: &[Test] = &[
         &[("ktest", Variant::Usual), ("kv", Variant::Usual)],
         signals::signals,
     ),
+    ("pair-gate", &[("gated", Variant::Usual)], gate::kills),
 ];
 
 fn find(name: &str) -> Result<&'static Test> {
@@ -150,7 +151,16 @@ impl Ground {
         words: &[String],
         cluster: Option<[Plug; 2]>,
     ) -> Result<Pair> {
+        let ingredients = self.ingredients(words, images)?;
         Pair::start(&Ingredients {
+            cluster,
+            ..ingredients
+        })
+    }
+
+    /// What an ordinary pair is made of.
+    pub(super) fn ingredients<'a>(&'a self, words: &'a [String], images: [PathBuf; 2]) -> Result<Ingredients<'a>> {
+        Ok(Ingredients {
             plan: &self.plan,
             machine: &self.machine,
             options: &[],
@@ -163,7 +173,7 @@ impl Ground {
             log: "info",
             console: false,
             print_log: false,
-            cluster,
+            cluster: None,
             disk: Some(Arc::new(disk::scratch(disk::MIB_DEFAULT)?)),
         })
     }
