@@ -22,7 +22,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use hs_core::platform::Exit;
-use qapi::{Qmp, Stream, qmp};
+use qapi::{ExecuteError, Qmp, Stream, qmp};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use crate::accel::Accelerator;
@@ -228,10 +228,12 @@ impl Guest {
     /// Presses its power button. What comes of that is the guest's business: SIGTERM, if it listens.
     ///
     /// # Errors
-    /// QEMU does not answer: it has ended.
+    /// QEMU refuses. That it does not answer is none: the guest may have ended by then, as [`Sign::Ended`] tells.
     pub(crate) fn press_power(&mut self) -> Result<()> {
-        self.qmp.execute(&qmp::system_powerdown {})?;
-        Ok(())
+        match self.qmp.execute(&qmp::system_powerdown {}) {
+            Ok(_) | Err(ExecuteError::Io(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Processor time that the guest has used so far, user and system.
