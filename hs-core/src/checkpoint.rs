@@ -18,6 +18,9 @@
 //! that is not lost. Until the doomed have ended (and their pages were merged back), no increment can be taken. After the
 //! loss of a full checkpoint or of the spare, or a refusal by the spare, the next is full again.
 //!
+//! **Sinks.** Each checkpoint goes to the spare, if there is one, and to every other sink of the pool (`checkpoint/pool.rs`): a
+//! file, whatever the application has loaded. What is said of the spare here holds of each required sink.
+//!
 //! **Choice.** Where the caller is content with what was modified, the [policy](crate::policy) says whether that is copied
 //! within the pause, frozen for the child, or everything is sent in a generation of its own. Each child tells the policy
 //! how many pages were modified. If memory is too short for the way that the policy chose, the checkpoint is frozen
@@ -31,6 +34,7 @@
 mod child;
 mod flights;
 mod pipe;
+mod pool;
 #[cfg(test)]
 mod tests;
 
@@ -45,6 +49,8 @@ use bitflags::bitflags;
 use self::child::{Task, Workspace};
 use self::flights::{Flights, Refusal};
 pub use self::pipe::{CheckpointPipe, PipeError, PipeWriter};
+use self::pool::Pool;
+pub use self::pool::{Need, PoolFull, SINKS_MAX, SinkId};
 use crate::event::Status;
 pub use crate::format::{CheckpointId, Kind};
 use crate::histogram::Histogram;
@@ -99,7 +105,7 @@ impl fmt::Display for Loss {
 pub enum CheckpointError {
     /// The library was not started.
     NotStarted,
-    /// There is no spare: nothing was frozen.
+    /// There is no spare, nor any other sink: nothing was frozen.
     NoSpare,
     /// `ncon` checkpoints are in flight, or a loss is being dealt with. Nothing was frozen: ask again when a child has
     /// ended.
@@ -127,7 +133,9 @@ impl fmt::Display for CheckpointError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             CheckpointError::NotStarted => library::NotStarted.fmt(f),
-            CheckpointError::NoSpare => f.write_str("there is no spare to send a checkpoint to"),
+            CheckpointError::NoSpare => {
+                f.write_str("there is no spare to send a checkpoint to, nor any other sink")
+            }
             CheckpointError::NoSlot => f.write_str("as many checkpoints as allowed (hs.ncon) are in flight"),
             CheckpointError::InsideGate => InsideGate.fmt(f),
             CheckpointError::Hook(refusal) => refusal.fmt(f),
@@ -152,20 +160,23 @@ pub struct CheckpointerConfig {
     pub ended: &'static Signal,
 }
 
-/// Takes checkpoints and follows them until the spare has them.
+/// The channel to the spare is the first sink.
+const CHANNEL: SinkId = SinkId(0);
+
+/// Takes checkpoints and follows them until the spare, and each other required sink, has them.
 pub struct Checkpointer {
     shared: Arc<Shared>,
 }
 
 struct Shared {
     memory: &'static dyn CheckpointMemory,
-    pipe: &'static dyn CheckpointPipe,
     config: CheckpointerConfig,
     state: Mutex<State>,
 }
 
 struct State {
     flights: Flights,
+    pool: Pool,
     policy: Policy,
     /// How awaited checkpoints ended that their callers have not heard of yet.
     results: Vec<(CheckpointId, Result<(), Loss>)>,
@@ -176,15 +187,19 @@ struct State {
 }
 
 impl Checkpointer {
-    /// A checkpointer without a spare: [`spare_joined`](Self::spare_joined) says when there is one.
+    /// A checkpointer without a spare: [`spare_joined`](Self::spare_joined) says when there is one. `pipe` leads there.
     pub fn new(
         memory: &'static dyn CheckpointMemory,
         pipe: &'static dyn CheckpointPipe,
         config: CheckpointerConfig,
     ) -> Self {
         let ncon = config.ncon.max(1);
+        let mut pool = Pool::new();
+        let channel = pool.load(pipe, Need::Required);
+        debug_assert_eq!(channel, Ok(CHANNEL), "it is the first");
         let state = State {
             flights: Flights::new(ncon),
+            pool,
             policy: Policy::new(config.choice),
             results: Vec::new(),
             workspaces: core::iter::repeat_with(Workspace::new).take(ncon).collect(),
@@ -195,7 +210,6 @@ impl Checkpointer {
         Self {
             shared: Arc::new(Shared {
                 memory,
-                pipe,
                 config,
                 state: Mutex::new(state),
             }),
@@ -257,7 +271,7 @@ impl Checkpointer {
         let mut state = shared.state.lock();
         let mut workspace = state.workspaces.pop().unwrap_or_else(Workspace::new);
         workspace.collect(library, shared.memory);
-        let way = if incremental {
+        let way = if incremental && !state.pool.wants_full() {
             state.policy.choose(workspace.installed_pages())
         } else {
             Way::Full
@@ -304,6 +318,7 @@ impl Checkpointer {
             kind,
             ends_epoch: !state.flights.is_full_wanted(),
             doomed: Arc::clone(&doomed),
+            crew: state.pool.crew(kind),
             workspace,
         };
         let told = Arc::clone(shared);
@@ -315,6 +330,7 @@ impl Checkpointer {
                 Box::new(move |outcome| told.ended(id, outcome)),
             )
             .map_err(CheckpointError::Cptfork)?;
+        state.pool.begin(id, kind);
         state.status.taken += 1;
         match kind {
             Kind::Full => state.status.full += 1,
@@ -351,15 +367,42 @@ impl Checkpointer {
     }
 
     /// There is a spare, which holds nothing yet: the next checkpoint is full. What was in flight to another is lost. To be
-    /// called without a lock that the pipe's `cancel` takes.
+    /// called without a lock that a pipe's `cancel` takes.
     pub fn spare_joined(&self) {
-        let doomed = self.shared.state.lock().flights.spare_joined();
-        self.shared.cancel(&doomed);
+        self.renew(|pool| pool.join(CHANNEL));
     }
 
-    /// There is no spare any more: what is in flight is lost. To be called without a lock that the pipe's `cancel` takes.
+    /// There is no spare any more: what is in flight is lost, and the next checkpoint is full, if there are other sinks. To be
+    /// called without a lock that a pipe's `cancel` takes.
     pub fn spare_lost(&self) {
-        let doomed = self.shared.state.lock().flights.spare_lost();
+        self.renew(|pool| pool.leave(CHANNEL));
+    }
+
+    /// Gives checkpoints one more way to somewhere safe; the next one is full, and what is in flight is lost. The thesis's
+    /// `hs_cpipe_load`. The pipe lives as long as the program.
+    ///
+    /// To be called without a lock that a pipe's `cancel` takes.
+    ///
+    /// # Errors
+    /// There are [`SINKS_MAX`] sinks, the channel to the spare among them.
+    pub fn load_pipe(&self, pipe: Box<dyn CheckpointPipe>, need: Need) -> Result<SinkId, PoolFull> {
+        let sink = self.shared.state.lock().pool.load(Box::leak(pipe), need)?;
+        self.renew(|pool| pool.join(sink));
+        Ok(sink)
+    }
+
+    /// Whether checkpoints go anywhere.
+    pub fn is_open(&self) -> bool {
+        self.shared.state.lock().pool.is_open()
+    }
+
+    fn renew(&self, change: impl FnOnce(&mut Pool)) {
+        let doomed = {
+            let mut state = self.shared.state.lock();
+            change(&mut state.pool);
+            let open = state.pool.is_open();
+            state.flights.renew(open)
+        };
         self.shared.cancel(&doomed);
     }
 
@@ -414,6 +457,12 @@ impl Shared {
     }
 
     fn cancel(&self, doomed: &[CheckpointId]) {
-        doomed.iter().for_each(|id| self.pipe.cancel(*id));
+        if doomed.is_empty() {
+            return;
+        }
+        let pipes = self.state.lock().pool.pipes();
+        for pipe in pipes.into_iter().flatten() {
+            doomed.iter().for_each(|id| pipe.cancel(*id));
+        }
     }
 }

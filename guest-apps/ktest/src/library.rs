@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use allocator_api2::alloc::{Allocator, Layout};
 use allocator_api2::vec::Vec as ClassVec;
 use hs_core::checkpoint::{
-    CheckpointId, CheckpointPipe, Checkpointer, CheckpointerConfig, Flags, PipeError, PipeWriter,
+    CheckpointId, CheckpointPipe, Checkpointer, CheckpointerConfig, Flags, Kind, PipeError, PipeWriter,
 };
 use hs_core::class::{Class, ClassId};
 use hs_core::image::{Image, ImageConfig, Progress};
@@ -119,7 +119,7 @@ struct Tape {
 struct TapeWriter(&'static Tape);
 
 impl CheckpointPipe for Tape {
-    fn open(&self, _: CheckpointId) -> Result<Box<dyn PipeWriter>, PipeError> {
+    fn open(&self, _: CheckpointId, _: Kind) -> Result<Box<dyn PipeWriter>, PipeError> {
         self.bytes.lock().clear();
         Ok(Box::new(TapeWriter(&TAPE)))
     }

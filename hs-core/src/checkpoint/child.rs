@@ -6,7 +6,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use super::{CheckpointId, Kind, Loss, PipeWriter, Shared};
+use super::pool::{Crew, Tee};
+use super::{CheckpointId, Kind, Loss, Shared};
 use crate::format::{BUFFER_BYTES, Encoder, Header, Tables};
 use crate::library::{self, HookEntry, Library};
 use crate::platform::{CheckpointMemory, Frozen, Outcome, PageRange};
@@ -64,14 +65,23 @@ pub(super) struct Task {
     /// What it finds modified was modified since the checkpoint before it.
     pub(super) ends_epoch: bool,
     pub(super) doomed: Arc<AtomicBool>,
+    /// Where it goes.
+    pub(super) crew: Crew,
     pub(super) workspace: Workspace,
 }
 
 impl Task {
     pub(super) fn run(mut self, frozen: &dyn Frozen) -> Outcome {
-        let sent = self.send(frozen);
+        let mut tee = Tee::new(self.crew);
+        let sent = self.send(frozen, &mut tee);
         let mut state = self.shared.state.lock();
         state.workspaces.push(self.workspace);
+        for sink in tee.failed() {
+            state.pool.failed(sink, self.id);
+        }
+        if !state.pool.is_followed() {
+            state.flights.want_full();
+        }
         match sent {
             Ok(total_bytes) => {
                 state.status.bytes += total_bytes;
@@ -89,7 +99,7 @@ impl Task {
         }
     }
 
-    fn send(&mut self, frozen: &dyn Frozen) -> Result<u64, Loss> {
+    fn send(&mut self, frozen: &dyn Frozen, tee: &mut Tee) -> Result<u64, Loss> {
         let Workspace {
             buffer,
             records,
@@ -131,13 +141,13 @@ impl Task {
             areas: tables.areas.len() as u32,
             pages: ranges.iter().map(|range| range.pages() as u64).sum(),
         };
-        let mut writer: Box<dyn PipeWriter> = self.shared.pipe.open(self.id).map_err(Loss::Pipe)?;
+        tee.open(self.id, self.kind).map_err(Loss::Pipe)?;
         let doomed = &self.doomed;
         let mut flush = |bytes: &[u8]| {
             if doomed.load(Ordering::Acquire) {
                 return Err(Loss::Doomed);
             }
-            writer.write(bytes).map_err(Loss::Pipe)
+            tee.write(bytes).map_err(Loss::Pipe)
         };
         let mut encoder = Encoder::begin(buffer, &mut flush, &header, &tables)?;
         for address in ranges.iter().flat_map(|range| range.iter_pages()) {
@@ -146,7 +156,7 @@ impl Task {
             })?;
         }
         let total_bytes = encoder.end()?;
-        writer.commit().map_err(Loss::Pipe)?;
+        tee.commit().map_err(Loss::Pipe)?;
         Ok(total_bytes)
     }
 }

@@ -30,7 +30,8 @@ pub(super) struct Flight {
 #[derive(Debug)]
 pub(super) struct Flights {
     ncon: usize,
-    spare: bool,
+    /// Checkpoints go somewhere.
+    open: bool,
     /// The next one must be full.
     full_wanted: bool,
     /// Of the newest checkpoint taken; generation 0 if there is none.
@@ -43,7 +44,7 @@ impl Flights {
     pub(super) fn new(ncon: usize) -> Self {
         Self {
             ncon,
-            spare: false,
+            open: false,
             full_wanted: true,
             newest: CheckpointId {
                 generation: 0,
@@ -56,7 +57,7 @@ impl Flights {
 
     /// What the next checkpoint would be.
     pub(super) fn plan(&self, incremental: bool) -> Result<(CheckpointId, Kind), Refusal> {
-        if !self.spare {
+        if !self.open {
             return Err(Refusal::NoSpare);
         }
         if self.live.len() >= self.ncon {
@@ -138,17 +139,18 @@ impl Flights {
         Some((flight, doomed))
     }
 
-    pub(super) fn spare_joined(&mut self) -> Vec<CheckpointId> {
-        let doomed = self.spare_lost();
-        self.spare = true;
-        doomed
-    }
-
-    pub(super) fn spare_lost(&mut self) -> Vec<CheckpointId> {
-        self.spare = false;
+    /// Those that hold checkpoints have changed: what is in flight is lost, and the next one is full, if `open` says that
+    /// there still are any.
+    pub(super) fn renew(&mut self, open: bool) -> Vec<CheckpointId> {
+        self.open = open;
         self.full_wanted = true;
         self.kept = None;
         self.doom(|_| true)
+    }
+
+    /// Nobody holds what an increment could be applied to.
+    pub(super) fn want_full(&mut self) {
+        self.full_wanted = true;
     }
 
     fn doom(&self, which: impl Fn(CheckpointId) -> bool) -> Vec<CheckpointId> {

@@ -3,15 +3,16 @@
 mod areas;
 mod flights;
 mod hooks;
-mod pair;
+pub(super) mod pair;
+mod pool;
 mod registered;
 mod ways;
 
 /// A generator whose seed is all there is to it: a failure replays from its message.
-struct Dice(u64);
+pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
+    pub(super) fn roll(&mut self, sides: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 
-use hs_core::checkpoint::{CheckpointId, CheckpointPipe, PipeError, PipeWriter};
+use hs_core::checkpoint::{CheckpointId, CheckpointPipe, Kind, PipeError, PipeWriter};
 
 use super::Node;
 use crate::channel::flow::MessageBuffer;
@@ -24,7 +24,7 @@ impl Pipe {
 }
 
 impl CheckpointPipe for Pipe {
-    fn open(&self, id: CheckpointId) -> Result<Box<dyn PipeWriter>, PipeError> {
+    fn open(&self, id: CheckpointId, _: Kind) -> Result<Box<dyn PipeWriter>, PipeError> {
         let node = self.node;
         let mut pair = node.pair.lock();
         let epoch = match pair.open_transfer(id) {
@@ -106,8 +106,11 @@ impl PipeWriter for Writer {
         Ok(())
     }
 
+    fn seal(&mut self) -> Result<(), PipeError> {
+        self.push(true)
+    }
+
     fn commit(mut self: Box<Self>) -> Result<(), PipeError> {
-        self.push(true)?;
         let node = self.node;
         loop {
             let seen = node.room.seen();

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec;
 
-use hs_core::checkpoint::{CheckpointId, CheckpointPipe, PipeError, PipeWriter};
+use hs_core::checkpoint::{CheckpointId, CheckpointPipe, Kind, PipeError, PipeWriter};
 use hs_core::platform::{Machine, Priority};
 
 use crate::Context;
@@ -15,7 +15,7 @@ use crate::pipe::Pipe;
 pub(super) struct Nowhere;
 
 impl CheckpointPipe for Nowhere {
-    fn open(&self, _: CheckpointId) -> Result<Box<dyn PipeWriter>, PipeError> {
+    fn open(&self, _: CheckpointId, _: Kind) -> Result<Box<dyn PipeWriter>, PipeError> {
         Ok(Box::new(Nowhere))
     }
 
@@ -58,7 +58,7 @@ impl Local {
 }
 
 impl CheckpointPipe for Local {
-    fn open(&self, _: CheckpointId) -> Result<Box<dyn PipeWriter>, PipeError> {
+    fn open(&self, _: CheckpointId, _: Kind) -> Result<Box<dyn PipeWriter>, PipeError> {
         Ok(Box::new(LocalWriter(Arc::clone(&self.pipe))))
     }
 

@@ -99,7 +99,7 @@ impl Spare {
 impl World {
     fn new(planted: Planted) -> Self {
         let mut flights = Flights::new(NCON);
-        flights.spare_joined();
+        flights.renew(true);
         Self {
             planted,
             flights,
@@ -234,10 +234,10 @@ impl World {
         self.spare = Spare::default();
         self.children.iter_mut().for_each(|child| child.cut_off = true);
         if !at_once {
-            self.flights.spare_lost();
+            self.flights.renew(false);
             assert_eq!(self.flights.plan(true), Err(Refusal::NoSpare));
         }
-        self.flights.spare_joined();
+        self.flights.renew(true);
     }
 
     fn step(&mut self, dice: &mut Dice) -> Result<(), String> {
@@ -337,7 +337,7 @@ fn id(generation: u64, increment: u64) -> CheckpointId {
 /// A full checkpoint 1.0 and the increments 1.1 and 1.2 are in flight.
 fn three_in_flight() -> Flights {
     let mut flights = Flights::new(NCON);
-    flights.spare_joined();
+    flights.renew(true);
     for _ in 0..3 {
         let (id, _) = flights.plan(true).unwrap();
         flights.begin(id, Arc::default(), Instant::default(), false);

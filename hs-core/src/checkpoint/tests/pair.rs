@@ -35,7 +35,7 @@ struct Channel {
 
 /// A pipe that keeps everything until the test decides.
 #[derive(Default)]
-pub(super) struct Held {
+pub(in super::super) struct Held {
     channels: Mutex<BTreeMap<CheckpointId, Channel>>,
     changed: Condvar,
 }
@@ -45,20 +45,27 @@ struct HeldWriter {
     id: CheckpointId,
 }
 
-struct HeldPipe(Arc<Held>);
+pub(in super::super) struct HeldPipe(pub(in super::super) Arc<Held>);
 
 impl Held {
     fn channels(&self) -> MutexGuard<'_, BTreeMap<CheckpointId, Channel>> {
         self.channels.lock().unwrap()
     }
 
-    fn decide(&self, id: CheckpointId, verdict: Result<(), PipeError>) {
+    pub(in super::super) fn decide(&self, id: CheckpointId, verdict: Result<(), PipeError>) {
         self.channels()
             .entry(id)
             .or_default()
             .verdict
             .get_or_insert(verdict);
         self.changed.notify_all();
+    }
+
+    /// None of those that are undecided arrives.
+    pub(in super::super) fn refuse_all(&self, error: PipeError) {
+        for id in self.undecided() {
+            self.decide(id, Err(error));
+        }
     }
 
     /// Waits until the child has written everything, or has ended.
@@ -73,7 +80,7 @@ impl Held {
         );
     }
 
-    fn undecided(&self) -> Vec<CheckpointId> {
+    pub(in super::super) fn undecided(&self) -> Vec<CheckpointId> {
         let channels = self.channels();
         channels
             .iter()
@@ -84,7 +91,7 @@ impl Held {
 }
 
 impl CheckpointPipe for HeldPipe {
-    fn open(&self, id: CheckpointId) -> Result<Box<dyn PipeWriter>, PipeError> {
+    fn open(&self, id: CheckpointId, _: Kind) -> Result<Box<dyn PipeWriter>, PipeError> {
         if let Some(Err(error)) = self.0.channels().entry(id).or_default().verdict {
             return Err(error);
         }
@@ -129,7 +136,7 @@ impl Drop for HeldWriter {
     }
 }
 
-pub(super) fn config() -> ImageConfig {
+pub(in super::super) fn config() -> ImageConfig {
     ImageConfig {
         build_id: HostMachine::BUILD_ID,
         application: APPLICATION,
@@ -142,7 +149,7 @@ fn checkpointer(memory: &'static HostMemory, ncon: usize) -> (Checkpointer, Arc<
     choosing(memory, ncon, Choice::Incremental)
 }
 
-pub(super) fn choosing(
+pub(in super::super) fn choosing(
     memory: &'static dyn CheckpointMemory,
     ncon: usize,
     choice: Choice,
