@@ -32,6 +32,7 @@
 //! Deliberately absent: retrying after a loss. The application asks again when a child has ended.
 
 mod child;
+pub mod file;
 mod flights;
 mod pipe;
 mod pool;

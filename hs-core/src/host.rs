@@ -6,10 +6,12 @@
 mod files;
 mod machine;
 mod memory;
+mod volatile;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use files::HostFiles;
+pub use volatile::VolatileFiles;
 pub use machine::HostMachine;
 pub use memory::HostMemory;
 

@@ -153,6 +153,18 @@ pub struct Image {
     status: Status,
 }
 
+/// What is taken of a checkpoint of `window` at most.
+pub(crate) fn limits(window: PageRange) -> Limits {
+    Limits {
+        window,
+        threads: library::THREADS_MAX as u32,
+        descriptors: library::DESCRIPTORS_MAX as u32,
+        signals: library::SIGNALS_MAX as u32,
+        areas: 2 * library::AREAS_MAX as u32,
+        pages: window.pages() as u64,
+    }
+}
+
 impl Image {
     /// An empty image in `memory`, in whose window nothing is mapped.
     pub fn new(memory: &'static dyn CheckpointMemory, config: ImageConfig) -> Self {
@@ -179,18 +191,9 @@ impl Image {
         if self.streams.len() >= self.config.streams {
             return Err(ImageError::TooMany);
         }
-        let window = self.memory.window();
-        let limits = Limits {
-            window,
-            threads: library::THREADS_MAX as u32,
-            descriptors: library::DESCRIPTORS_MAX as u32,
-            signals: library::SIGNALS_MAX as u32,
-            areas: 2 * library::AREAS_MAX as u32,
-            pages: window.pages() as u64,
-        };
         self.streams.push(Stream {
             id,
-            decoder: Decoder::new(limits),
+            decoder: Decoder::new(limits(self.memory.window())),
             header: None,
             registered: Registered::default(),
             areas: Vec::new(),

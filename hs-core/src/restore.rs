@@ -1,7 +1,11 @@
-//! Takeover: turns the newest image into a running library.
+//! Takeover: turns the newest image into a running library. The image is a spare's, or [read](read()) from a file.
+
+mod file;
 
 use alloc::vec::Vec;
 use core::fmt;
+
+pub use self::file::{FromFile, FromFileError, Refused, Source, read};
 
 use crate::format::CheckpointId;
 use crate::image::Image;

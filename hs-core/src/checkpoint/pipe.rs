@@ -1,6 +1,6 @@
 //! A way for checkpoints to somewhere safe: one of the thesis's pipes (`hs_cpipe_*`), as a trait.
 //!
-//! The replication channel is one, a file is another, and an application may
+//! The replication channel is one, a [file](super::file) is another, and an application may
 //! [load](super::Checkpointer::load_pipe) its own. One that counts:
 //!
 //! ```
