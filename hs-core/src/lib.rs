@@ -20,6 +20,7 @@ extern crate std;
 
 pub mod checkpoint;
 pub mod class;
+pub mod detection;
 pub mod event;
 pub mod figure;
 pub mod format;
