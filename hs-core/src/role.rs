@@ -6,7 +6,10 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::file::CheckpointFiles;
+use crate::detection::Detection;
 use crate::policy::Choice;
+use crate::restore::Source;
 
 /// What a node does in its pair.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -81,4 +84,10 @@ pub struct PairConfig {
     pub ncon: usize,
     /// How incremental checkpoints may be taken.
     pub checkpoint: Choice,
+    /// The files that a master keeps checkpoints in, beside the spare.
+    pub checkpoint_files: Option<CheckpointFiles>,
+    /// The files whose newest checkpoint this master begins from.
+    pub restore: Option<Source>,
+    /// How a spare sees that its master has failed. `None`: by the registered function, if there is one, else by heartbeats.
+    pub detection: Option<Detection>,
 }

@@ -1,4 +1,7 @@
-//! Deciding that the peer is dead: the thesis's `hs_det`, built in.
+//! Deciding that the peer is dead: the thesis's `hs_det`.
+//!
+//! A spare judges its master by a [`Detection`]: heartbeats unless it is told otherwise, echoes, a file, a function that the
+//! user [`register`]s, or several of them ([`Judge`]). A master judges its spare by heartbeats alone. What follows is about these.
 //!
 //! The peer lives while anything valid of it arrives on either network; it is dead after `deadline` of silence on both.
 //! Silence counts only while this node listens: when this node itself was not scheduled for a while, frames may lie
@@ -7,9 +10,17 @@
 //!
 //! Deliberately absent: any estimate of how likely death is. One number decides, and a person can reason about it.
 
+mod judge;
+mod registered;
+
 use core::time::Duration;
 
+pub use hs_core::detection::{Detection, Liveness, Sign};
 use hs_core::platform::Instant;
+
+pub use self::judge::Judge;
+pub(crate) use self::registered::registered;
+pub use self::registered::{Function, register};
 
 /// After so many deadlines of silence the peer is dead, however late this node itself runs.
 pub const PATIENCE: u32 = 4;

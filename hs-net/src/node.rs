@@ -17,12 +17,14 @@
 //! none while the checkpointer is told of a spare that came or went: that may cancel transfers.
 
 pub mod descriptors;
+mod disk;
 mod front;
 mod pipe;
 mod rounds;
 mod serve;
 mod spare;
 mod turn;
+mod watch;
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -42,6 +44,7 @@ use hs_core::sync::{Condvar, Gate, Mutex, MutexGuard, Signal};
 use spin::Once;
 
 use self::descriptors::Table;
+pub use self::disk::LoadError;
 use self::front::Front;
 pub use self::front::ServiceGuard;
 use self::pipe::Pipe;
@@ -110,6 +113,9 @@ pub struct Node {
     room: Signal,
     /// The image thread sleeps on this.
     inbound: Signal,
+    /// Whether files are looked at as a spare's.
+    watching: Mutex<bool>,
+    mounted: Mutex<bool>,
     checkpoint_wanted: AtomicBool,
     /// Microseconds; 0 for never.
     retry_at: AtomicU64,
@@ -207,6 +213,8 @@ impl Node {
             application: Signal::new(),
             room: Signal::new(),
             inbound: Signal::new(),
+            watching: Mutex::new(true),
+            mounted: Mutex::new(false),
             checkpoint_wanted: AtomicBool::new(false),
             retry_at: AtomicU64::new(0),
             threaded,
@@ -217,23 +225,41 @@ impl Node {
 
     fn live(&'static self) {
         let role = self.setup.pair.role;
-        let term = self.pair.lock().term();
-        self.setup.machine.emit(&Event::Role { role, term });
         self.setup.cluster_nic.notify(&self.wake);
         match role {
             Role::Master => {
                 self.setup.service_nic.notify(&self.application);
-                self.begin_as_master();
+                match &self.setup.pair.restore {
+                    Some(source) => self.begin_from(source),
+                    None => self.begin_as_master(),
+                }
             }
             Role::Spare => {
+                self.tell_role();
                 self.setup.service_nic.notify(&self.wake);
-                self.spawn("pair", Priority::Urgent, move || PairThread::new(self).run());
+                self.watch_master();
+                self.start_pair();
                 self.spawn("image", Priority::Normal, move || spare::run(self));
             }
         }
     }
 
+    fn start_pair(&'static self) {
+        self.spawn("pair", Priority::Urgent, move || PairThread::new(self).run());
+    }
+
+    /// Tells what this node is.
+    fn tell_role(&self) {
+        let (role, term) = {
+            let pair = self.pair.lock();
+            (pair.role(), pair.term())
+        };
+        self.setup.machine.emit(&Event::Role { role, term });
+    }
+
     fn begin_as_master(&'static self) {
+        self.tell_role();
+        self.mount();
         if let Err(error) = hs_core::start(self.setup.memory) {
             self.end(&format!("the library cannot start: {error}"));
         }
@@ -242,9 +268,8 @@ impl Node {
             Err(why) => self.end(&format!("the service stack cannot start: {why}")),
         }
         self.begin_checkpoints();
-        self.spawn("pair", Priority::Urgent, move || PairThread::new(self).run());
+        self.start_pair();
         self.announce();
-        self.mount_files();
         if let Err(why) = (self.setup.start)(self) {
             self.end(&format!("the application cannot start: {why}"));
         }
@@ -281,6 +306,7 @@ impl Node {
         let pipe: &'static Pipe = Box::leak(Box::new(Pipe::new(self)));
         self.checkpointer
             .call_once(|| Checkpointer::new(self.setup.memory, pipe, config));
+        self.keep_checkpoints();
     }
 
     /// Says who has the service's address now: at once, and again for the first seconds. Returns the time after the first.
@@ -387,8 +413,8 @@ impl Node {
     /// `hs_cpt`. It waits until nobody is inside the [gate](Node::gate), then until nobody has the service stack.
     ///
     /// # Errors
-    /// See [`CheckpointError`]. With [`Flags::ASYNC`] an application may ignore them: without a spare there is nothing to
-    /// do, and after anything else [`checkpoint_wanted`](Node::checkpoint_wanted) asks for the next.
+    /// See [`CheckpointError`]. With [`Flags::ASYNC`] an application may ignore them: without a spare or another sink there is
+    /// nothing to do, and after anything else [`checkpoint_wanted`](Node::checkpoint_wanted) asks for the next.
     pub fn checkpoint(&self, flags: Flags) -> Result<CheckpointId, CheckpointError> {
         let Some(checkpointer) = self.checkpointer.get() else {
             return Err(CheckpointError::NoSpare);
@@ -419,7 +445,7 @@ impl Node {
         (front, table)
     }
 
-    /// Whether a checkpoint should be taken although nothing has changed: a spare has come that holds nothing, one was lost,
+    /// Whether a checkpoint should be taken although nothing has changed: a spare or another sink has come that holds nothing, one was lost,
     /// or one could not be taken for want of a slot and now can.
     pub fn checkpoint_wanted(&self) -> bool {
         self.checkpoint_wanted.load(Ordering::SeqCst)

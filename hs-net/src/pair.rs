@@ -34,7 +34,7 @@ use crate::channel::Channel;
 use crate::channel::flow::MessageBuffer;
 use crate::channel::frame::{Datagram, Heartbeat, Hello, Message, Session};
 use crate::channel::handshake::{Handshake, Words};
-use crate::detect::{Detector, Network};
+use crate::detect::{Detection, Detector, Judge, Liveness, Network, Sign};
 use crate::heartbeat::Pace;
 
 /// So many deadlines of silence until a master gives its spare up. A spare waits for one.
@@ -119,6 +119,8 @@ impl From<bool> for Heard {
 struct Peer {
     session: Session,
     detector: Detector,
+    /// It was silent for too long when it was looked at last, and lives by other signs.
+    silent: bool,
 }
 
 /// One node's half.
@@ -134,6 +136,8 @@ pub struct Pair {
     handshake: Handshake,
     channel: Channel,
     peer: Option<Peer>,
+    /// A spare's judge of its master.
+    judge: Judge,
     pace: Pace,
     hello_at: Instant,
     hello_said_at: Instant,
@@ -164,6 +168,7 @@ impl Pair {
             handshake: Handshake::new(settings.seed),
             channel,
             peer: None,
+            judge: Judge::new(Sign::Heartbeat.into()),
             pace: Pace::new(settings.heartbeat, now),
             hello_at: now,
             hello_said_at: now,
@@ -178,6 +183,17 @@ impl Pair {
             ended: false,
             datagrams_refused: 0,
         }
+    }
+
+    /// A spare judges its master by this, instead of by its heartbeats alone. To be called before there is a master.
+    pub fn detect_by(&mut self, detection: Detection) {
+        self.judge = Judge::new(detection);
+    }
+
+    /// A first master begins in this term, because it goes on from a checkpoint of the term before. To be called before
+    /// anybody has heard of it.
+    pub fn begin_in(&mut self, term: Term) {
+        self.term = term;
     }
 
     /// What this node does now.
@@ -271,20 +287,30 @@ impl Pair {
             self.ended = true;
             return self.note(Notice::End { why });
         }
-        let verdict = self.peer.as_mut().and_then(|peer| peer.detector.verdict(now));
-        let Some(silent) = verdict else { return };
-        match self.role {
-            Role::Master => self.part(Some(silent)),
-            Role::Spare if self.holds_image => self.take_over("heartbeat", now),
-            Role::Spare => {
-                self.ended = true;
-                let why = format!(
-                    "the master fell silent for {} ms before this spare held a whole checkpoint: there is nothing to take over",
-                    silent.as_millis()
-                );
-                self.note(Notice::End { why });
+        let Some(peer) = &mut self.peer else { return };
+        let silence = peer.detector.verdict(now);
+        peer.silent = silence.is_some();
+        if self.role == Role::Master {
+            if silence.is_some() {
+                self.part(silence);
             }
+            return;
         }
+        let Some(cause) = self.judge.verdict(silence.is_some(), now) else {
+            return;
+        };
+        if self.holds_image {
+            return self.take_over(cause, now);
+        }
+        self.ended = true;
+        let failure = match silence {
+            Some(silence) => format!("fell silent for {} ms", silence.as_millis()),
+            None => format!("failed ({cause})"),
+        };
+        let why = format!(
+            "the master {failure} before this spare held a whole checkpoint: there is nothing to take over"
+        );
+        self.note(Notice::End { why });
     }
 
     /// A master's spare is gone.
@@ -314,6 +340,20 @@ impl Pair {
         self.note(Notice::TakeOver { cause, last_heard });
     }
 
+    /// What a file or the user's function says of the master: sign number `index` of the detection's.
+    pub fn report(&mut self, index: usize, liveness: Liveness) {
+        if self.role == Role::Spare && self.peer.is_some() {
+            self.judge.report(index, liveness);
+        }
+    }
+
+    /// The peer has answered a ping.
+    pub fn on_echo(&mut self, identifier: u16, sequence: u16, now: Instant) {
+        if self.role == Role::Spare && identifier == self.echo_identifier() {
+            self.judge.echoed(sequence, now);
+        }
+    }
+
     /// The takeover has read everything that had arrived: a new spare may come.
     pub fn finish_takeover(&mut self) {
         self.taking_over = false;
@@ -341,6 +381,19 @@ impl Pair {
             })
             .emit(into),
         )
+    }
+
+    /// Identifier and sequence number of the ping that is due on the service network, if one is.
+    pub fn ping(&mut self) -> Option<(u16, u16)> {
+        if self.role == Role::Master || self.peer.is_none() {
+            return None;
+        }
+        let sequence = self.judge.take_request()?;
+        Some((self.echo_identifier(), sequence))
+    }
+
+    fn echo_identifier(&self) -> u16 {
+        self.settings.session.0 as u16
     }
 
     /// Writes the next datagram for the cluster link into `into` and returns its length.
@@ -389,13 +442,19 @@ impl Pair {
     /// again and again, for nothing.
     pub fn poll_at(&self, may_transmit: bool) -> Instant {
         let end_at = self.end_at.as_ref().map(|(at, _)| *at);
-        let detector_at = self.peer.as_ref().map(|peer| peer.detector.poll_at());
+        // Who is silent already is looked at with each beat.
+        let heard = self.peer.as_ref().filter(|peer| !peer.silent);
+        let detector_at = heard.map(|peer| peer.detector.poll_at());
+        let judge_at = match (&self.peer, self.role) {
+            (Some(_), Role::Spare) => self.judge.poll_at(),
+            _ => None,
+        };
         let transmit_at = match &self.peer {
             _ if !may_transmit => None,
             Some(_) => self.channel.poll_at(),
             None => (!self.taking_over).then_some(self.hello_at),
         };
-        let times = [end_at, detector_at, transmit_at];
+        let times = [end_at, detector_at, judge_at, transmit_at];
         times
             .into_iter()
             .flatten()

@@ -5,7 +5,11 @@
 //! exchange stands between a boot and the first heartbeat. On the service network ARP is left to the service stack: the
 //! per-machine addresses there are for heartbeats alone.
 //!
+//! A machine address also answers its peer's pings (`wire/echo.rs`).
+//!
 //! Deliberately absent: fragments, IP options, routing. Such datagrams are not the peer's.
+
+mod echo;
 
 use core::fmt;
 use core::net::Ipv4Addr;
@@ -16,6 +20,7 @@ use smoltcp::wire::{
     IpProtocol, Ipv4Packet, Ipv4Repr, UdpPacket,
 };
 
+pub use self::echo::{ECHO_LEN, Echo};
 use crate::checksum;
 
 /// UDP port of the pair on both networks.
@@ -34,6 +39,8 @@ pub enum Received<'a> {
     Datagram(&'a [u8]),
     /// Somebody asks for this node's hardware address: the answer, a frame to send.
     Arp([u8; ARP_LEN]),
+    /// The peer asks for an echo, or answers with one.
+    Echo(Echo<'a>),
     /// None of the pair's business.
     Other,
     /// For the pair's port, but damaged or from somebody else.
@@ -145,8 +152,13 @@ impl Wire {
         let Ok(ipv4) = Ipv4Packet::new_checked(payload) else {
             return Received::Other;
         };
-        if ipv4.dst_addr() != self.address || ipv4.next_header() != IpProtocol::Udp {
+        if ipv4.dst_addr() != self.address {
             return Received::Other;
+        }
+        match ipv4.next_header() {
+            IpProtocol::Udp => {}
+            IpProtocol::Icmp => return self.receive_icmp(payload, &ipv4),
+            _ => return Received::Other,
         }
         let checksums = ChecksumCapabilities::default();
         let whole = !ipv4.more_frags() && ipv4.frag_offset() == 0;
@@ -171,6 +183,15 @@ impl Wire {
             return Received::Refused(Refusal::Stranger(ipv4.src_addr()));
         }
         Received::Datagram(&segment[8..udp_len])
+    }
+
+    fn receive_icmp<'a>(&self, payload: &'a [u8], ipv4: &Ipv4Packet<&[u8]>) -> Received<'a> {
+        let whole = !ipv4.more_frags() && ipv4.frag_offset() == 0;
+        if !whole || ipv4.src_addr() != self.peer_address || !ipv4.verify_checksum() {
+            return Received::Other;
+        }
+        let message = &payload[usize::from(ipv4.header_len())..usize::from(ipv4.total_len())];
+        Echo::parse(message).map_or(Received::Other, Received::Echo)
     }
 
     /// Puts headers before the datagram that lies at [`HEADERS_LEN`] in `frame`, `len` bytes long. Returns the frame's length.

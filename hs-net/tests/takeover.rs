@@ -8,27 +8,32 @@
 //! ```
 //!
 //! The children run without address randomisation, so that memory and code have the same addresses in both, as in guests of
-//! one image. The application counts the bytes that it has received, and answers with the count once the spare has it.
+//! one image. A directory is the disk that they share. The application counts the bytes that it has received, and answers with the count once the spare has it.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use allocator_api2::boxed::Box as ClassBox;
-use hs_core::checkpoint::Flags;
+use hs_core::checkpoint::file::CheckpointFiles;
+use hs_core::checkpoint::{CheckpointId, CheckpointPipe, Flags, Kind, Need, PipeError, PipeWriter};
 use hs_core::class::{Class, ClassId};
 use hs_core::event::Event;
-use hs_core::host::{HostMachine, HostMemory};
+use hs_core::host::{HostMachine, HostMemory, VolatileFiles};
 use hs_core::platform::{Nic, RingFull};
 use hs_core::policy::Choice;
 use hs_core::registry::thread::{Work, register_state};
+use hs_core::restore::Source;
 use hs_core::role::{Network, PairConfig, Role, Term};
 use hs_core::sync::Signal;
+use hs_net::detect::{Detection, Liveness, register};
 use hs_net::node::{Node, Start, run, run_unthreaded};
 use hs_net::service::ConnectionError;
 use smoltcp::iface::{Interface, SocketHandle, SocketSet};
@@ -46,16 +51,17 @@ const TOO_LONG: Duration = Duration::from_secs(30);
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    if let [_, mark, role, service, cluster] = &arguments[..]
+    if let [_, mark, role, service, cluster, words @ ..] = &arguments[..]
         && mark == "node"
     {
         node(
             role,
             service.parse().expect("a port"),
             cluster.parse().expect("a port"),
+            words,
         );
     }
-    let tests: [(&str, fn()); 4] = [
+    let tests: [(&str, fn()); 9] = [
         (
             "a_killed_master_is_followed_with_its_state",
             a_killed_master_is_followed_with_its_state,
@@ -71,6 +77,23 @@ fn main() {
         (
             "a_spare_with_nothing_ends_when_its_master_does",
             a_spare_with_nothing_ends_when_its_master_does,
+        ),
+        (
+            "a_pair_that_lost_both_machines_goes_on_from_its_files",
+            a_pair_that_lost_both_machines_goes_on_from_its_files,
+        ),
+        (
+            "whoever_is_asked_to_restore_never_begins_empty",
+            whoever_is_asked_to_restore_never_begins_empty,
+        ),
+        ("each_sign_causes_a_takeover", each_sign_causes_a_takeover),
+        (
+            "the_loss_of_the_cluster_link_is_no_death",
+            the_loss_of_the_cluster_link_is_no_death,
+        ),
+        (
+            "a_users_pipe_may_fail_without_harm",
+            a_users_pipe_may_fail_without_harm,
         ),
     ];
     for (name, test) in tests {
@@ -153,10 +176,22 @@ impl Nic for Card {
     }
 }
 
-fn node(role: &str, service: u16, cluster: u16) -> ! {
+/// `words`: `disk=DIRECTORY`, `files=NAME`, `restore=NAME`, `detect=EXPRESSION`, `pipe=failing`.
+fn node(role: &str, service: u16, cluster: u16, words: &[String]) -> ! {
     let machine = HostMachine::install();
     // First of all, so that it lies at the same place in both processes.
     let memory = HostMemory::new(16 << 10);
+    let word = |name: &str| {
+        words
+            .iter()
+            .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+    };
+    if let Some(directory) = word("disk") {
+        machine.set_files(Some(Box::leak(Box::new(VolatileFiles::at(directory.into())))));
+        std::env::set_current_dir(directory).expect("the disk's directory");
+        register(is_there, 0);
+    }
+    PIPE.store(word("pipe").is_some(), Ordering::Relaxed);
     thread::spawn(move || {
         loop {
             for event in machine.take_events() {
@@ -193,6 +228,9 @@ fn node(role: &str, service: u16, cluster: u16) -> ! {
         deadline: Duration::from_millis(300),
         ncon: 4,
         checkpoint: Choice::Auto,
+        checkpoint_files: word("files").map(|name| CheckpointFiles::new(name).expect("a base name")),
+        restore: word("restore").map(|name| Source::parse(name).expect("a name")),
+        detection: Some(Detection::parse(word("detect").unwrap_or("heartbeat")).expect("signs")),
     };
     run(Start {
         machine,
@@ -203,6 +241,45 @@ fn node(role: &str, service: u16, cluster: u16) -> ! {
         application: 0xc0,
         start,
     })
+}
+
+/// A user's sign: a file beside the node says that the master has failed.
+fn is_there(_: usize) -> Liveness {
+    if std::fs::exists("USERSIGN").unwrap_or(false) {
+        Liveness::Failed
+    } else {
+        Liveness::Alive
+    }
+}
+
+/// Whether the application loads a pipe of its own.
+static PIPE: AtomicBool = AtomicBool::new(false);
+
+/// A user's pipe that takes every second checkpoint.
+#[derive(Default)]
+struct Moody(AtomicBool);
+
+impl CheckpointPipe for Moody {
+    fn open(&self, _: CheckpointId, _: Kind) -> Result<Box<dyn PipeWriter>, PipeError> {
+        match self.0.fetch_xor(true, Ordering::Relaxed) {
+            true => Err(PipeError::Refused),
+            false => Ok(Box::new(MoodyWriter)),
+        }
+    }
+
+    fn cancel(&self, _: CheckpointId) {}
+}
+
+struct MoodyWriter;
+
+impl PipeWriter for MoodyWriter {
+    fn write(&mut self, _: &[u8]) -> Result<(), PipeError> {
+        Ok(())
+    }
+
+    fn commit(self: Box<Self>) -> Result<(), PipeError> {
+        Ok(())
+    }
 }
 
 /// What is kept.
@@ -221,6 +298,10 @@ impl Work for Count {
     fn work(&'static mut self) {
         let node = hs_net::node();
         tell_threads(node);
+        if PIPE.load(Ordering::Relaxed) {
+            let pipe = Box::new(Moody::default());
+            node.load_pipe(pipe, Need::Optional).expect("room for a pipe");
+        }
         loop {
             let seen = node.signal().seen();
             let mut answers = Vec::new();
@@ -278,8 +359,24 @@ fn tell_threads(node: &Node) {
 
 // ------------------------------------------------------------------------------------------- the test's process
 
+/// How a hub does.
+#[derive(Default)]
+struct Traffic {
+    /// Nothing passes.
+    cut: AtomicBool,
+    /// So many frames have come.
+    frames: AtomicUsize,
+}
+
 /// Hands every frame to everybody else.
 fn hub() -> u16 {
+    observed_hub().0
+}
+
+/// A hub that can be looked at, and cut.
+fn observed_hub() -> (u16, Arc<Traffic>) {
+    let traffic = Arc::new(Traffic::default());
+    let watched = Arc::clone(&traffic);
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket on loopback");
     let port = socket.local_addr().expect("its address").port();
     thread::spawn(move || {
@@ -293,12 +390,16 @@ fn hub() -> u16 {
             if !plugged.contains(&from) {
                 plugged.push(from);
             }
+            traffic.frames.fetch_add(1, Ordering::Relaxed);
+            if traffic.cut.load(Ordering::Relaxed) {
+                continue;
+            }
             for to in plugged.iter().filter(|to| **to != from) {
                 let _ = socket.send_to(&frame[..len], to);
             }
         }
     });
-    port
+    (port, watched)
 }
 
 struct Process {
@@ -309,11 +410,16 @@ struct Process {
 
 impl Process {
     fn start(role: &str, service: u16, cluster: u16) -> Self {
+        Self::start_with(role, service, cluster, &[])
+    }
+
+    fn start_with(role: &str, service: u16, cluster: u16, words: &[String]) -> Self {
         let program = std::env::current_exe().expect("this program");
         let mut child = Command::new("setarch")
             .args(["--addr-no-randomize", "--"])
             .arg(program)
             .args(["node", role, &service.to_string(), &cluster.to_string()])
+            .args(words)
             .stdout(Stdio::piped())
             .spawn()
             .expect("setarch (of util-linux) starts");
@@ -540,13 +646,17 @@ fn hubs() -> (u16, u16) {
 }
 
 fn ready(service: u16, cluster: u16) -> (Process, Process) {
-    ready_as(["master", "spare"], service, cluster)
+    ready_with(service, cluster, &[])
 }
 
-fn ready_as(roles: [&str; 2], service: u16, cluster: u16) -> (Process, Process) {
-    let mut master = Process::start(roles[0], service, cluster);
+fn ready_with(service: u16, cluster: u16, words: &[String]) -> (Process, Process) {
+    ready_as(["master", "spare"], service, cluster, words)
+}
+
+fn ready_as(roles: [&str; 2], service: u16, cluster: u16, words: &[String]) -> (Process, Process) {
+    let mut master = Process::start_with(roles[0], service, cluster, words);
     master.wait_for("service", |event| *event == Event::Serving);
-    let mut spare = Process::start(roles[1], service, cluster);
+    let mut spare = Process::start_with(roles[1], service, cluster, words);
     spare.wait_for("readiness", |event| *event == Event::Ready);
     master.wait_for("readiness", |event| *event == Event::Ready);
     (master, spare)
@@ -633,7 +743,7 @@ fn a_program_without_threads_has_none() {
     ] {
         let expected = (name.to_string(), workers.to_string());
         let (service, cluster) = hubs();
-        let (mut master, mut spare) = ready_as(roles, service, cluster);
+        let (mut master, mut spare) = ready_as(roles, service, cluster, &[]);
         assert_eq!(threads_of(&mut master), expected);
         let mut client = Client::new(service);
         assert_eq!(client.ask(5).0, 5);
@@ -662,4 +772,157 @@ fn a_spare_with_nothing_ends_when_its_master_does() {
         return;
     }
     spare.wait_for("takeover", |event| matches!(event, Event::Takeover { .. }));
+}
+
+/// A directory that is a pair's disk.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("hotspare-{}-{name}", std::process::id()));
+        std::fs::create_dir(&path).expect("a directory of its own");
+        Self(path)
+    }
+
+    /// The words for a node with this disk.
+    fn words(&self, others: &[&str]) -> Vec<String> {
+        let disk = format!("disk={}", self.0.display());
+        let others = others.iter().map(|word| word.to_string());
+        others.chain([disk]).collect()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn is_master_in(term: u64) -> impl Fn(&Event) -> bool {
+    let (role, term) = (Role::Master, Term(term));
+    move |event| *event == Event::Role { role, term }
+}
+
+fn cause(event: &Event) -> Option<&str> {
+    match event {
+        Event::Takeover { cause, .. } => Some(cause),
+        _ => None,
+    }
+}
+
+fn a_pair_that_lost_both_machines_goes_on_from_its_files() {
+    let disk = Disk::new("restore");
+    let (service, cluster) = hubs();
+    let (mut master, mut spare) = ready_with(service, cluster, &disk.words(&["files=HSCPT"]));
+    let mut client = Client::new(service);
+    let mut sum = 0;
+    for count in 1..60 {
+        sum += count as u64;
+        assert_eq!(client.ask(count).0, sum);
+    }
+    master.kill();
+    spare.kill();
+    // As if the power had failed in the middle of the next checkpoint.
+    for name in ["HSCPT0.CPT", "HSCPT1.CPT"] {
+        if let Ok(mut bytes) = std::fs::read(disk.path(name)) {
+            bytes.extend_from_slice(b"HSCP\x02\0\x50\0and then nothing");
+            std::fs::write(disk.path(name), bytes).expect("the disk");
+        }
+    }
+    let words = disk.words(&["files=HSCPT", "restore=HSCPT"]);
+    let mut master = Process::start_with("master", service, cluster, &words);
+    master.wait_for("its role", is_master_in(2));
+    master.wait_for("service", |event| *event == Event::Serving);
+    sum += 1;
+    assert_eq!(client.ask(1), (sum, 1), "what was answered is kept");
+    let mut spare = Process::start_with("spare", service, cluster, &disk.words(&["files=HSCPT"]));
+    spare.wait_for("readiness", |event| *event == Event::Ready);
+    master.wait_for("readiness", |event| *event == Event::Ready);
+    sum += 5;
+    assert_eq!(client.ask(5), (sum, 0));
+    master.kill();
+    spare.wait_for("its role", is_master_in(3));
+    sum += 2;
+    assert_eq!(client.ask(2), (sum, 1));
+    // And once more, from what the third master has written alone.
+    spare.kill();
+    let mut master = Process::start_with("master", service, cluster, &words);
+    master.wait_for("its role", is_master_in(4));
+    sum += 1;
+    assert_eq!(client.ask(1), (sum, 1));
+}
+
+fn whoever_is_asked_to_restore_never_begins_empty() {
+    let disk = Disk::new("empty");
+    std::fs::write(disk.path("HSCPT0.CPT"), [7; 3000]).expect("the disk");
+    let (service, cluster) = hubs();
+    let words = disk.words(&["restore=HSCPT"]);
+    let mut master = Process::start_with("master", service, cluster, &words);
+    // (Why is in its log, and in the library's tests.)
+    assert_eq!(master.wait_for_end().code(), Some(43));
+    assert!(!master.events.iter().any(|event| event == Event::Serving));
+}
+
+fn each_sign_causes_a_takeover() {
+    for (detect, sign, expected) in [
+        ("icmp", None, "icmp"),
+        ("all(heartbeat,icmp)", None, "all"),
+        ("any(file:NOSUCH,heartbeat)", None, "heartbeat"),
+        // With these the master's death alone means nothing.
+        ("file:FAIL.NOW", Some("FAIL.NOW"), "file"),
+        ("all(user)", Some("USERSIGN"), "user"),
+    ] {
+        let disk = Disk::new("signs");
+        let (service, cluster) = hubs();
+        let words = disk.words(&[&format!("detect={detect}")]);
+        let (mut master, mut spare) = ready_with(service, cluster, &words);
+        let mut client = Client::new(service);
+        assert_eq!(client.ask(10), (10, 1));
+        master.kill();
+        if let Some(sign) = sign {
+            std::fs::write(disk.path(sign), []).expect("the disk");
+        }
+        let event = spare.wait_for("takeover", |event| cause(event).is_some());
+        assert_eq!(cause(&event), Some(expected), "by {detect}");
+        assert_eq!(client.ask(10), (20, 1));
+        assert!(
+            !disk.path("FAIL.NOW").exists(),
+            "the next spare would believe it too"
+        );
+    }
+}
+
+fn the_loss_of_the_cluster_link_is_no_death() {
+    let disk = Disk::new("cluster");
+    let (service, on_service) = observed_hub();
+    let (cluster, on_cluster) = observed_hub();
+    let words = disk.words(&["detect=any(all(heartbeat,icmp),file:FAIL.NOW)"]);
+    let (mut master, mut spare) = ready_with(service, cluster, &words);
+    on_cluster.cut.store(true, Ordering::Relaxed);
+    // Heartbeats of both nodes, and pings with their echoes: four frames in 20 ms, so this is longer than the deadline.
+    let until = on_service.frames.load(Ordering::Relaxed) + 120;
+    while on_service.frames.load(Ordering::Relaxed) < until {
+        thread::sleep(Duration::from_millis(1));
+    }
+    // A living master is replaced by nothing but this, and ends when it hears of it.
+    std::fs::write(disk.path("FAIL.NOW"), []).expect("the disk");
+    let event = spare.wait_for("takeover", |event| cause(event).is_some());
+    assert_eq!(cause(&event), Some("file"));
+    assert_eq!(master.wait_for_end().code(), Some(43));
+}
+
+fn a_users_pipe_may_fail_without_harm() {
+    let (service, cluster) = hubs();
+    let (mut master, mut spare) = ready_with(service, cluster, &["pipe=failing".into()]);
+    let mut client = Client::new(service);
+    for count in 1..30 {
+        assert_eq!(client.ask(1).0, count);
+    }
+    master.kill();
+    spare.wait_for("its role", is_master_in(2));
+    assert_eq!(client.ask(1), (30, 1));
 }

@@ -15,7 +15,10 @@ use core::fmt;
 use core::net::Ipv4Addr;
 use core::time::Duration;
 
+use hs_core::checkpoint::file::CheckpointFiles;
+use hs_core::detection::Detection;
 use hs_core::policy::Choice;
+use hs_core::restore::Source;
 use hs_core::role::{Network, PairConfig, Role};
 use log::LevelFilter;
 
@@ -73,14 +76,17 @@ const HEARTBEAT: usize = 6;
 const DEADLINE: usize = 7;
 const NCON: usize = 8;
 const CHECKPOINT: usize = 9;
-const CPTFORK: usize = 10;
-const CHECK_BLOCKS: usize = 11;
-const SEED: usize = 12;
-const LOG: usize = 13;
+const CHECKPOINT_FILE: usize = 10;
+const RESTORE: usize = 11;
+const DETECT: usize = 12;
+const CPTFORK: usize = 13;
+const CHECK_BLOCKS: usize = 14;
+const SEED: usize = 15;
+const LOG: usize = 16;
 
-/// The options there are, at the index of the constant of the same name. Up to [`CHECKPOINT`] they are the
+/// The options there are, at the index of the constant of the same name. Up to [`DETECT`] they are the
 /// pair's.
-const NAMES: [Name; 14] = [
+const NAMES: [Name; 17] = [
     Name("hs.role"),
     Name("hs.service"),
     Name("hs.machine"),
@@ -91,6 +97,9 @@ const NAMES: [Name; 14] = [
     Name("hs.deadline-ms"),
     Name("hs.ncon"),
     Name("hs.checkpoint"),
+    Name("hs.checkpoint-file"),
+    Name("hs.restore"),
+    Name("hs.detect"),
     Name("hs.cptfork"),
     Name("hs.check-blocks"),
     Name("hs.seed"),
@@ -227,6 +236,17 @@ impl<'a> Values<'a> {
             .ok_or_else(|| self.malformed(name, expected))
     }
 
+    /// What `parse` makes of it.
+    fn parsed<T, E>(
+        &self,
+        name: usize,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+        expected: &'static str,
+    ) -> Result<Option<T>, OptionsError> {
+        let parsed = self.0[name].map(parse).transpose();
+        parsed.map_err(|_| self.malformed(name, expected))
+    }
+
     fn millis(&self, name: usize, default: Duration) -> Result<Duration, OptionsError> {
         const EXPECTED: &str = "milliseconds, from 1 to 60000";
         match self.number(name, EXPECTED)? {
@@ -285,7 +305,7 @@ impl<'a> Values<'a> {
 
     fn pair(&self) -> Result<Option<PairConfig>, OptionsError> {
         let Some(role) = self.0[ROLE] else {
-            return match (ROLE..=CHECKPOINT).find(|&name| self.0[name].is_some()) {
+            return match (ROLE..=DETECT).find(|&name| self.0[name].is_some()) {
                 Some(name) => Err(OptionsError::Missing {
                     name: NAMES[ROLE],
                     because_of: NAMES[name],
@@ -319,7 +339,25 @@ impl<'a> Values<'a> {
                 Some("full") => Choice::Full,
                 Some(_) => return Err(self.malformed(CHECKPOINT, "auto, copy, incremental or full")),
             },
+            checkpoint_files: self.parsed(
+                CHECKPOINT_FILE,
+                CheckpointFiles::new,
+                "a base name of at most seven letters, such as HSCPT, for HSCPT0.CPT and HSCPT1.CPT",
+            )?,
+            restore: self.parsed(
+                RESTORE,
+                Source::parse,
+                "a file such as HSCPT0.CPT, or the base name of two, such as HSCPT",
+            )?,
+            detection: self.parsed(
+                DETECT,
+                Detection::parse,
+                "heartbeat, icmp, user, file:PATH, or up to eight of them in any(…,…) and all(…,…)",
+            )?,
         };
+        if role == Role::Spare && pair.restore.is_some() {
+            return Err(self.contradiction(RESTORE, "is for a master, and not for the spare of", Some(ROLE)));
+        }
         self.check_pair(&pair)?;
         Ok(Some(pair))
     }

@@ -94,6 +94,22 @@ fn each_way_of_checkpoints_can_be_forced() {
 }
 
 #[test]
+fn where_checkpoints_go_and_what_a_death_is_can_be_said() {
+    let line = std::format!(
+        "{PAIR} hs.checkpoint-file=hscpt hs.restore=OLD/HSCPT1.CPT hs.detect=any(icmp,file:FAIL)"
+    );
+    let pair = parse(&line).unwrap().pair.unwrap();
+    assert_eq!(pair.checkpoint_files, CheckpointFiles::new("HSCPT").ok());
+    assert_eq!(pair.restore, Source::parse("OLD/HSCPT1.CPT").ok());
+    assert_eq!(pair.detection, Detection::parse("any(icmp,file:FAIL)").ok());
+    let spare = std::format!("{} hs.restore=HSCPT", PAIR.replace("master", "spare"));
+    assert_eq!(
+        refusal(&spare),
+        "hs.restore=HSCPT: is for a master, and not for the spare of hs.role"
+    );
+}
+
+#[test]
 fn each_way_of_freezing_has_its_word() {
     for mode in Mode::ALL {
         assert_eq!(parse(&std::format!("hs.cptfork={mode}")).unwrap().cptfork, mode);
@@ -140,6 +156,12 @@ fn what_is_malformed_is_refused_with_what_is_expected() {
         ("hs.heartbeat-ms", "+5"),
         ("hs.deadline-ms", "60001"),
         ("hs.deadline-ms", ""),
+        ("hs.checkpoint-file", "eightlet"),
+        ("hs.checkpoint-file", "HSCPT0.CPT"),
+        ("hs.restore", ""),
+        ("hs.restore", "a.longer"),
+        ("hs.detect", "ping"),
+        ("hs.detect", "any()"),
         ("hs.ncon", "0"),
         ("hs.ncon", "17"),
         ("hs.ncon", "99999999999999999999"),

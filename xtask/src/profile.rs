@@ -107,6 +107,9 @@ pub(crate) struct Slots {
     pub(crate) disk: u8,
 }
 
+/// The option of the kernel that is a first master's alone.
+pub(crate) const RESTORE: &str = "hs.restore";
+
 fn load<T: serde::de::DeserializeOwned>(name: &str) -> Result<T> {
     let path = root().join("qemu").join(name);
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -185,7 +188,10 @@ impl Plan {
             deadline_ms,
             ncon,
         } = self.timing;
-        let options: String = options.iter().map(|option| format!("{option} ")).collect();
+        let meant = |option: &&String| node.role == Role::Master || !option.starts_with(RESTORE);
+        let options: String = (options.iter().filter(meant))
+            .map(|option| format!("{option} "))
+            .collect();
         format!(
             "hs.role={} hs.service={}/{} hs.machine={} hs.peer-machine={} hs.cluster={}/{} hs.peer-cluster={} \
              hs.heartbeat-ms={heartbeat_ms} hs.deadline-ms={deadline_ms} hs.ncon={ncon} {options}hs.seed={} hs.log={log} -- {}",
@@ -231,7 +237,13 @@ mod tests {
              hs.cluster=10.78.0.1/24 hs.peer-cluster=10.78.0.2 hs.heartbeat-ms=40 hs.deadline-ms=200 hs.ncon=4 \
              hs.seed=7 hs.log=info -- port=6379"
         );
-        let spare = plan.command_line(1, &["hs.cptfork=eager".into()], words, 7, "info");
+        let options = ["hs.restore=HSCPT".into(), "hs.cptfork=eager".into()];
+        let master = plan.command_line(0, &options, words, 7, "info");
+        assert!(
+            master.contains("hs.ncon=4 hs.restore=HSCPT hs.cptfork=eager "),
+            "{master}"
+        );
+        let spare = plan.command_line(1, &options, words, 7, "info");
         assert!(spare.starts_with("hs.role=spare "), "{spare}");
         assert!(
             spare.contains("hs.cluster=10.78.0.2/24 hs.peer-cluster=10.78.0.1 ")

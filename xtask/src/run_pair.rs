@@ -1,5 +1,6 @@
 //! `cargo xtask run-pair`: the life of a pair, from the check of the host to the report.
 
+use std::fmt;
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{ErrorKind, IsTerminal, Read, Write};
@@ -13,6 +14,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
+use hs_core::checkpoint::file::CheckpointFiles;
+use hs_core::detection::Detection;
+use hs_core::restore::Source;
 use rustix::net::listen;
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -24,7 +28,7 @@ use crate::live::{Console, Key};
 use crate::netns::{self, Task, on_stop};
 use crate::pair::{Happening, Ingredients, Pair, in_a_line};
 use crate::player::TAKEOVER;
-use crate::profile::{AppPlan, Plan};
+use crate::profile::{AppPlan, Plan, RESTORE};
 use crate::qemu::{Sign, in_words};
 use crate::report::Report;
 use crate::{client, disk, forward, guest_build};
@@ -78,6 +82,15 @@ pub(crate) struct Options {
     /// How checkpoints are taken: as the last ones speak for, or always by this way.
     #[arg(long, value_name = "WAY", value_parser = ["auto", "copy", "incremental", "full"])]
     checkpoint: Option<String>,
+    /// Keeps checkpoints on the disk too, in two files of this base name: HSCPT for HSCPT0.CPT and HSCPT1.CPT.
+    #[arg(long, value_name = "NAME", value_parser = checked(CheckpointFiles::new))]
+    checkpoint_file: Option<String>,
+    /// Begins from the newest checkpoint in this file of the disk, or in the two of this base name.
+    #[arg(long, value_name = "NAME", value_parser = checked(Source::parse))]
+    restore: Option<String>,
+    /// What says that the master has failed: heartbeat, icmp, file:NAME, or several as in all(heartbeat,icmp).
+    #[arg(long, value_name = "SIGNS", value_parser = checked(Detection::parse))]
+    detect: Option<String>,
     /// Prints the guests' logs from this level on (error, warn, info, debug, trace); implies --headless.
     #[arg(long, value_name = "LEVEL", value_parser = ["error", "warn", "info", "debug", "trace"])]
     log: Option<String>,
@@ -86,11 +99,27 @@ pub(crate) struct Options {
 impl Options {
     /// What goes to the guests' kernels as it is.
     fn for_the_kernel(&self) -> Vec<String> {
-        let named = [("hs.cptfork", &self.cptfork), ("hs.checkpoint", &self.checkpoint)];
+        let named = [
+            ("hs.cptfork", &self.cptfork),
+            ("hs.checkpoint", &self.checkpoint),
+            ("hs.checkpoint-file", &self.checkpoint_file),
+            (RESTORE, &self.restore),
+            ("hs.detect", &self.detect),
+        ];
         named
             .into_iter()
             .filter_map(|(name, value)| Some(format!("{name}={}", value.as_deref()?)))
             .collect()
+    }
+}
+
+/// Words that the guests will understand as `parse` does.
+fn checked<T: 'static, E: fmt::Display + 'static>(
+    parse: fn(&str) -> Result<T, E>,
+) -> impl Fn(&str) -> Result<String, String> + Clone + Send + Sync + 'static {
+    move |text| match parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -474,13 +503,19 @@ mod tests {
             (Choice::Tcg, Some(128), Some(5))
         );
         assert_eq!(Line::try_parse_from(["x"]).unwrap().options.forward, 6379);
-        let words = "x --cptfork eager --checkpoint copy";
+        let words = "x --cptfork eager --checkpoint copy --checkpoint-file HSCPT --restore HSCPT0.CPT --detect any(icmp,file:FAIL)";
         assert_eq!(
             Line::try_parse_from(words.split(' '))
                 .unwrap()
                 .options
                 .for_the_kernel(),
-            ["hs.cptfork=eager", "hs.checkpoint=copy"]
+            [
+                "hs.cptfork=eager",
+                "hs.checkpoint=copy",
+                "hs.checkpoint-file=HSCPT",
+                "hs.restore=HSCPT0.CPT",
+                "hs.detect=any(icmp,file:FAIL)"
+            ]
         );
         for refused in [
             "--forward 70000",
@@ -490,6 +525,9 @@ mod tests {
             "--accel xen",
             "--cptfork fork",
             "--checkpoint lazy",
+            "--checkpoint-file HSCPT0.CPT",
+            "--restore a.long",
+            "--detect ping",
         ] {
             assert!(
                 Line::try_parse_from(format!("x {refused}").split(' ')).is_err(),

@@ -54,6 +54,77 @@ impl CheckpointPipe for Pipe {
     }
 }
 
+/// A further sink's pipe: when one of its checkpoints is lost, the application is asked for the next, as the channel's do.
+pub(super) struct Retried {
+    node: &'static Node,
+    pipe: Box<dyn CheckpointPipe>,
+}
+
+impl Retried {
+    pub(super) fn new(node: &'static Node, pipe: Box<dyn CheckpointPipe>) -> Self {
+        Self { node, pipe }
+    }
+}
+
+impl CheckpointPipe for Retried {
+    fn open(&self, id: CheckpointId, kind: Kind) -> Result<Box<dyn PipeWriter>, PipeError> {
+        let node = self.node;
+        match self.pipe.open(id, kind) {
+            Ok(writer) => Ok(Box::new(RetriedWriter {
+                node,
+                writer: Some(writer),
+            })),
+            Err(error) => {
+                node.checkpoint_lost();
+                Err(error)
+            }
+        }
+    }
+
+    fn cancel(&self, id: CheckpointId) {
+        self.pipe.cancel(id);
+    }
+
+    fn wants_full(&self) -> bool {
+        self.pipe.wants_full()
+    }
+}
+
+struct RetriedWriter {
+    node: &'static Node,
+    /// Until it is committed.
+    writer: Option<Box<dyn PipeWriter>>,
+}
+
+impl PipeWriter for RetriedWriter {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), PipeError> {
+        let writer = self.writer.as_mut().ok_or(PipeError::Cancelled)?;
+        writer.write(bytes)
+    }
+
+    fn seal(&mut self) -> Result<(), PipeError> {
+        let writer = self.writer.as_mut().ok_or(PipeError::Cancelled)?;
+        writer.seal()
+    }
+
+    fn commit(mut self: Box<Self>) -> Result<(), PipeError> {
+        let writer = self.writer.take().ok_or(PipeError::Cancelled)?;
+        let committed = writer.commit();
+        if committed.is_err() {
+            self.node.checkpoint_lost();
+        }
+        committed
+    }
+}
+
+impl Drop for RetriedWriter {
+    fn drop(&mut self) {
+        if self.writer.is_some() {
+            self.node.checkpoint_lost();
+        }
+    }
+}
+
 struct Writer {
     node: &'static Node,
     id: CheckpointId,

@@ -17,7 +17,7 @@ use super::spare::Takeover;
 use crate::announce::Announcer;
 use crate::detect::Network;
 use crate::pair::{Notice, Pair};
-use crate::wire::{HEADERS_LEN, Received, Wire};
+use crate::wire::{ECHO_LEN, Echo, HEADERS_LEN, Received, Wire};
 
 /// Most frames in a round, from each card and to the cluster link.
 const FRAMES_PER_ROUND: usize = 64;
@@ -55,10 +55,11 @@ impl Inbox {
         }
     }
 
-    /// Puts in a frame that came at `now`, unless it is damaged or too long for a heartbeat. If there is no room, the last
+    /// Puts in a frame that came at `now`, unless it is damaged or too long for a heartbeat or a ping. If there is no room, the last
     /// one gives way: the newest sign of life is what counts.
     pub(super) fn put(inbox: &Mutex<Inbox>, wire: &Wire, frame: &[u8], now: Instant) {
-        if !matches!(wire.receive(frame), Received::Datagram(_)) || frame.len() > INBOX_FRAME_LEN {
+        let meant = matches!(wire.receive(frame), Received::Datagram(_) | Received::Echo(_));
+        if !meant || frame.len() > INBOX_FRAME_LEN {
             return;
         }
         let mut inbox = inbox.lock();
@@ -184,16 +185,19 @@ impl PairThread {
                     log::debug!("cluster link: {refusal}");
                     pair.count_refused();
                 }
-                Received::Other => {}
+                Received::Echo(_) | Received::Other => {}
             }
         });
         let role = pair.role();
         let service = &mut self.service;
-        let mut hear = |frame: &[u8], at| {
-            if let Received::Datagram(datagram) = service.receive(frame) {
+        let mut hear = |frame: &[u8], at| match service.receive(frame) {
+            Received::Datagram(datagram) => {
                 pair.on_datagram(Network::Service, datagram, at);
                 service.learn_peer(frame);
             }
+            Received::Echo(echo) if echo.is_reply => pair.on_echo(echo.identifier, echo.sequence, at),
+            Received::Echo(request) => answer(service, node.setup.service_nic, &request),
+            Received::Arp(_) | Received::Refused(_) | Received::Other => {}
         };
         let mut inbox = node.inbox.lock();
         let count = core::mem::take(&mut inbox.len);
@@ -223,6 +227,18 @@ impl PairThread {
                 let _ = nic.transmit(&beats[..len]);
                 nic.kick();
             }
+        }
+        if let Some((identifier, sequence)) = pair.ping() {
+            let ping = Echo {
+                is_reply: false,
+                identifier,
+                sequence,
+                data: &[],
+            };
+            let len = self.service.wrap_echo(&mut beats, &ping);
+            // As above.
+            let _ = service_nic.transmit(&beats[..len]);
+            service_nic.kick();
         }
         let mut sent = 0;
         while sent < FRAMES_PER_ROUND {
@@ -293,6 +309,10 @@ impl PairThread {
                 }
                 if let Some(checkpointer) = node.checkpointer.get() {
                     checkpointer.spare_lost();
+                    // Other sinks are to have what this one was to keep.
+                    if checkpointer.is_open() {
+                        node.want_checkpoint();
+                    }
                 }
                 node.room.raise();
             }
@@ -335,6 +355,22 @@ impl PairThread {
             self.refused_told = refused;
         }
     }
+}
+
+/// Gives back what the peer has sent to have it back.
+fn answer(wire: &mut Wire, nic: &dyn Nic, request: &Echo<'_>) {
+    let mut frame = [0; INBOX_FRAME_LEN];
+    if ECHO_LEN + request.data.len() > frame.len() {
+        return;
+    }
+    let echo = Echo {
+        is_reply: true,
+        ..*request
+    };
+    let len = wire.wrap_echo(&mut frame, &echo);
+    // Whoever pings does so again.
+    let _ = nic.transmit(&frame[..len]);
+    nic.kick();
 }
 
 /// Hands frames to `with`, at most a round's.

@@ -8,14 +8,15 @@ use hs_core::event::Event;
 use hs_core::image::{Image, ImageConfig, ImageError, Progress};
 use hs_core::platform::Instant;
 use hs_core::registry::hook;
-use hs_core::restore;
-use hs_core::role::{Role, Term};
+use hs_core::restore::{self, Restored};
+use hs_core::role::Term;
 use hs_core::roots::{self, RootId};
 
 use super::Node;
 use crate::channel::frame::Message;
 use crate::pair::Epoch;
 use crate::raw;
+use crate::service::Service;
 
 /// Checkpoints that are taken in at once, at least: the master may have been told another `ncon`.
 const STREAMS_MIN: usize = 8;
@@ -151,22 +152,31 @@ impl Node {
         }
     }
 
-    /// Turns this spare into the master: memory, library, descriptors, stack; then the address; then signals; then the workers,
-    /// last.
-    fn take_over(&'static self, image: Image, takeover: &Takeover) {
+    /// Takes up what the image holds: memory, library, descriptors and stack; ends this node as `doing` says, if it cannot.
+    pub(super) fn take_up(&self, image: Image, doing: &str) -> (Restored, &'static mut Service) {
         let machine = self.setup.machine;
         let restored = match restore::restore(image) {
             Ok(restored) => restored,
-            Err(error) => self.end(&format!("takeover failed: {error}")),
+            Err(error) => self.end(&format!("{doing}: {error}")),
         };
         let stack = roots::get(RootId::SERVICE)
             .and_then(|address| raw::adopt_service(address, self.setup.memory.window()));
         let Some(service) = stack else {
-            self.end("takeover failed: the checkpoint holds no service stack");
+            self.end(&format!("{doing}: the checkpoint holds no service stack"));
         };
-        self.mount_files();
         self.descriptors().restore(&restored.descriptors, service);
         service.reset_after_takeover(machine.now(), self.setup.service_nic.mac());
+        (restored, service)
+    }
+
+    /// Turns this spare into the master: memory, library, descriptors, stack; then the address; then signals; then the workers,
+    /// last.
+    fn take_over(&'static self, image: Image, takeover: &Takeover) {
+        let machine = self.setup.machine;
+        self.end_watch();
+        self.mount();
+        self.remove_signs();
+        let (restored, service) = self.take_up(image, "takeover failed");
         let in_place = machine.now();
 
         let announced = self.announce();
@@ -175,11 +185,7 @@ impl Node {
         self.service().flush(announced);
 
         self.begin_checkpoints();
-        let term = {
-            let mut pair = self.pair.lock();
-            pair.finish_takeover();
-            pair.term()
-        };
+        self.pair.lock().finish_takeover();
         let us = |from: Instant, to: Instant| to.since(from).as_micros() as u64;
         machine.emit(&Event::Takeover {
             cause: takeover.cause.into(),
@@ -187,19 +193,21 @@ impl Node {
             restore_us: us(takeover.decided, in_place),
             announce_us: us(in_place, announced),
         });
-        machine.emit(&Event::Role {
-            role: Role::Master,
-            term,
-        });
+        self.tell_role();
         log::info!(
             "took over from checkpoint {} of term {}",
             restored.id,
             restored.term
         );
+        self.go_on(&restored, "takeover failed");
+    }
+
+    /// The last steps of a restored master: signals, hooks, and the workers last.
+    pub(super) fn go_on(&'static self, restored: &Restored, doing: &str) {
         self.tell_serving();
         hs_core::signal::resume();
         if let Err(refusal) = hook::call_at_restore() {
-            self.end(&format!("takeover failed: {refusal}"));
+            self.end(&format!("{doing}: {refusal}"));
         }
         self.start_workers(&restored.workers);
         self.application.raise();

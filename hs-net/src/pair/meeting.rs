@@ -111,7 +111,10 @@ impl Pair {
                 self.peer = Some(Peer {
                     session: hello.session,
                     detector,
+                    silent: false,
                 });
+                let (interval, deadline) = (self.settings.heartbeat, self.settings.deadline);
+                self.judge.begin(interval, deadline, now);
                 self.note(Notice::Paired);
             }
         }

@@ -7,6 +7,7 @@ use super::*;
 
 const A: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 1);
 const B: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 2);
+const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 9);
 const MAC_A: [u8; 6] = [2, 0, 0, 0, 0, 0xa];
 const MAC_B: [u8; 6] = [2, 0, 0, 0, 0, 0xb];
 
@@ -31,6 +32,30 @@ proptest! {
         frame.extend(vec![0; padding]);
         prop_assert_eq!(b.receive(&frame), Received::Datagram(&datagram[..]));
         prop_assert_eq!(a.receive(&frame), Received::Other);
+    }
+
+    #[test]
+    fn echoes_arrive(
+        is_reply in any::<bool>(),
+        identifier in any::<u16>(),
+        sequence in any::<u16>(),
+        data in prop::collection::vec(any::<u8>(), 0..80),
+        at in any::<prop::sample::Index>(),
+        bit in 0u32..8,
+    ) {
+        let (mut a, b) = ends();
+        let echo = Echo { is_reply, identifier, sequence, data: &data };
+        let mut frame = vec![0xee; 200];
+        let len = a.wrap_echo(&mut frame, &echo);
+        frame.truncate(len);
+        prop_assert_eq!(b.receive(&frame), Received::Echo(echo));
+        // Nobody but the peer is answered.
+        prop_assert_eq!(Wire::new(MAC_B, B, CLIENT, false).receive(&frame), Received::Other);
+        let at = at.index(frame.len());
+        frame[at] ^= 1u8 << bit;
+        if let Received::Echo(got) = b.receive(&frame) {
+            prop_assert!((6..12).contains(&at), "byte {} was flipped, and {:?} came", at, got);
+        }
     }
 
     /// One flipped bit is never a datagram, unless it is in what is not looked at.

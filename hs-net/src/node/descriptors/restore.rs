@@ -7,19 +7,8 @@ use hs_core::registry::descriptor::{Descriptor, DescriptorKind, FileMode, FilePa
 
 use super::error::ReopenError;
 use super::table::{Open, OpenFile};
-use super::{Descriptors, Node};
+use super::Descriptors;
 use crate::service::{Service, UdpError};
-
-impl Node {
-    /// Mounts the volume, if there is a disk: this node is its writer from now on. Without one everything else goes on.
-    pub(in crate::node) fn mount_files(&self) {
-        if let Some(files) = self.machine().files()
-            && let Err(error) = files.mount()
-        {
-            log::warn!("no files can be opened: {error}");
-        }
-    }
-}
 
 impl Descriptors {
     /// Opens again what `records` name, under their numbers, with sockets and listeners in the restored `service`. What it

@@ -94,7 +94,7 @@ fn service() -> &'static mut Service {
 /// A node that serves.
 fn serving(session: &Session) -> Descriptors {
     let node = node(session);
-    node.mount_files();
+    node.mount();
     node.begin_service(service());
     node.descriptors()
 }
@@ -103,7 +103,7 @@ fn serving(session: &Session) -> Descriptors {
 fn takeover(session: &Session, from: Descriptors) -> Descriptors {
     let service = from.node.front.lock().take_service();
     let next = node(session);
-    next.mount_files();
+    next.mount();
     next.descriptors().restore(&descriptors(), service);
     next.begin_service(service);
     next.descriptors()
