@@ -9,20 +9,23 @@
 //! ```
 //!
 //! A checkpoint is applied wholly or not at all, so that whenever the master dies the window holds a state that the
-//! application was in. Pages enter the window by [`CheckpointMemory::place`]; nothing here looks into it.
+//! application was in. Pages enter the window by [`CheckpointMemory::place`]; a difference changes
+//! the page that is there, by [`CheckpointMemory::patch`], once it is known that nothing can go wrong any more.
 //!
 //! Deliberately absent: asking for what is missing. The master dooms what a loss makes useless, and sends it again.
 
 mod apply;
+mod pieces;
 #[cfg(test)]
 mod tests;
 
 use alloc::vec::Vec;
 use core::fmt;
 
-use self::apply::{Areas, Piece};
+use self::apply::Areas;
+use self::pieces::Pieces;
 use crate::event::Status;
-use crate::format::{CheckpointId, DecodeError, Decoder, Header, Item, Kind, Limits};
+use crate::format::{CheckpointId, Content, DecodeError, Decoder, Header, Item, Kind, Limits};
 use crate::library;
 use crate::platform::{CheckpointMemory, MapError, PageRange};
 use crate::registry::Registered;
@@ -89,6 +92,8 @@ pub enum ImageError {
     },
     /// No memory is left to take it in.
     OutOfMemory,
+    /// It has a difference to this page, which is not there: not mapped, or mapped anew by this checkpoint.
+    NoPage(usize),
     /// It could not be applied, and the one before is lost too: only a full one will do.
     Broken(MapError),
 }
@@ -113,6 +118,9 @@ impl fmt::Display for ImageError {
             }
             ImageError::WrongId { found } => write!(f, "it calls itself {found}"),
             ImageError::OutOfMemory => f.write_str("no memory is left to take it in"),
+            ImageError::NoPage(page) => {
+                write!(f, "it has a difference to page {page:#x}, which is not there")
+            }
             ImageError::Broken(error) => {
                 write!(
                     f,
@@ -130,7 +138,7 @@ struct Stream {
     header: Option<Header>,
     registered: Registered,
     areas: Vec<PageRange>,
-    pieces: Vec<Piece>,
+    pieces: Pieces,
     whole: bool,
 }
 
@@ -197,7 +205,7 @@ impl Image {
             header: None,
             registered: Registered::default(),
             areas: Vec::new(),
-            pieces: Vec::new(),
+            pieces: Pieces::default(),
             whole: false,
         });
         Ok(())
@@ -256,26 +264,13 @@ impl Image {
                 Item::Descriptors(descriptors) => stream.registered.descriptors = descriptors,
                 Item::Signals(signals) => stream.registered.signals = signals,
                 Item::Areas(areas) => stream.areas = areas,
-                Item::Zero(range) => {
-                    stream
-                        .pieces
-                        .try_reserve(1)
-                        .map_err(|_| ImageError::OutOfMemory)?;
-                    stream.pieces.push(Piece::Zero(range));
+                Item::Run(range, Content::Zero) => stream.pieces.add_zero(range)?,
+                Item::Run(..) => {}
+                Item::Difference { page, difference } => {
+                    stream.pieces.add_difference(self.memory, page, difference)?;
                 }
                 Item::Bytes { page, offset, bytes } => {
-                    if offset == 0 {
-                        stream
-                            .pieces
-                            .try_reserve(1)
-                            .map_err(|_| ImageError::OutOfMemory)?;
-                        let staged = self.memory.stage().ok_or(ImageError::OutOfMemory)?;
-                        stream.pieces.push(Piece::Page(page, staged));
-                    }
-                    let Some(Piece::Page(_, staged)) = stream.pieces.last_mut() else {
-                        unreachable!("a page's bytes come in order");
-                    };
-                    staged[offset..offset + bytes.len()].copy_from_slice(bytes);
+                    stream.pieces.add_bytes(self.memory, page, offset, bytes)?;
                 }
                 Item::End { total_bytes } => {
                     self.status.bytes += total_bytes;

@@ -473,6 +473,13 @@ pub trait CheckpointMemory: Sync {
     /// Nothing is mapped there.
     fn place(&self, address: usize, page: StagedPage) -> Result<(), MapError>;
 
+    /// Lets `change` change the mapped page at `address` in place. That does not count as a modification. Whoever calls it is the only one that
+    /// has to do with the window, and no checkpoint child is alive.
+    ///
+    /// # Errors
+    /// Nothing is mapped there; `change` was not called.
+    fn patch(&self, address: usize, change: &mut dyn FnMut(&mut [u8; PAGE_LEN])) -> Result<(), MapError>;
+
     /// Takes back a staged page that was not placed. Called by [`StagedPage`] when it is dropped.
     fn unstage(&self, bytes: &'static mut [u8; PAGE_LEN]);
 }

@@ -169,6 +169,10 @@ impl CheckpointMemory for Guest {
         })
     }
 
+    fn patch(&self, address: usize, change: &mut dyn FnMut(&mut [u8; PAGE_LEN])) -> Result<(), MapError> {
+        cpt::window::patch(address, change)
+    }
+
     fn unstage(&self, bytes: &'static mut [u8; PAGE_LEN]) {
         frames::release(staged_frame(bytes));
     }

@@ -15,7 +15,7 @@ const COUNT_LEN: usize = 9;
 /// Whether `bytes` more than a checkpoint without any pages has can be `pages` pages, none of them all zero.
 pub fn fit(pages: usize, bytes: u64) -> bool {
     let contents = (pages * PAGE_LEN) as u64;
-    let pieces = (pages * PAGE_LEN).div_ceil(BUFFER_BYTES - 2 * PAGE_LEN) + 1;
+    let pieces = (pages * PAGE_LEN).div_ceil(BUFFER_BYTES - 3 * PAGE_LEN) + 1;
     let headers = (pages * RUN_LEN + pieces * SECTION_LEN + COUNT_LEN) as u64;
     (contents..=contents + headers).contains(&bytes)
 }

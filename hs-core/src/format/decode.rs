@@ -4,9 +4,13 @@ use alloc::vec::Vec;
 use crc32fast::Hasher;
 
 use super::DecodeError;
-use super::header::{FORMAT_VERSION, HEADER_LEN_MAX, Header, MAGIC, PREAMBLE_LEN};
+use super::difference::{BODY_LEN_MAX, Difference};
+use super::header::{FORMAT_VERSION, HEADER_LEN_MAX, Header, Kind, MAGIC, PREAMBLE_LEN};
 use super::limits::Limits;
-use super::section::{self, END_LEN, RUN_LEN, SECTION_HEADER_LEN, TABLES, u16_at, u32_at, u64_at};
+use super::packing;
+use super::section::{
+    self, BODY_HEADER_LEN, Content, END_LEN, RUN_LEN, SECTION_HEADER_LEN, TABLES, u16_at, u32_at, u64_at,
+};
 use super::tables;
 use crate::platform::{PAGE_LEN, PageRange};
 use crate::registry::descriptor::Descriptor;
@@ -26,9 +30,16 @@ pub enum Item<'a> {
     Signals(Vec<SignalAction>),
     /// The memory areas, ascending.
     Areas(Vec<PageRange>),
-    /// These pages are zero.
-    Zero(PageRange),
-    /// Part of a page, which comes in order.
+    /// These pages come next, in this form. If they are zero, that is all that comes of them.
+    Run(PageRange, Content),
+    /// What is different in a page.
+    Difference {
+        /// The page's address.
+        page: usize,
+        /// The difference.
+        difference: Difference<'a>,
+    },
+    /// Part of a page that is raw, which comes in order; or all of one that was an LZ4 block.
     Bytes {
         /// The page's address.
         page: usize,
@@ -66,12 +77,40 @@ enum State {
         pages: u16,
         offset: usize,
     },
+    /// In a run of differences or blocks: at the length of the body of page `page`, the first of `pages`.
+    BodyLen {
+        left: u32,
+        page: u64,
+        pages: u16,
+        content: Content,
+    },
+    /// At that body.
+    Body {
+        left: u32,
+        page: u64,
+        pages: u16,
+        content: Content,
+        len: usize,
+    },
     Skip {
         left: u32,
     },
     End,
     Done,
     Failed,
+}
+
+/// What a step found.
+enum Found<'a> {
+    Item(Item<'a>),
+    /// A difference, in the decoder's body.
+    Difference {
+        page: usize,
+    },
+    /// A block's page, in the decoder's page.
+    Unpacked {
+        page: usize,
+    },
 }
 
 /// Decodes one checkpoint.
@@ -81,6 +120,10 @@ pub struct Decoder {
     state: State,
     /// What has come of a header, a section header, a run or a table; bounded by the longest table that the limits allow.
     pending: Vec<u8>,
+    /// The newest body.
+    body: Vec<u8>,
+    /// What the newest block was made into: a page, once there was one.
+    unpacked: Vec<u8>,
     crc: Hasher,
     consumed: u64,
     header: Option<Header>,
@@ -101,6 +144,8 @@ impl Decoder {
             limits,
             state: State::Preamble,
             pending: Vec::new(),
+            body: Vec::new(),
+            unpacked: Vec::new(),
             crc: Hasher::new(),
             consumed: 0,
             header: None,
@@ -116,12 +161,31 @@ impl Decoder {
     ///
     /// # Errors
     /// See [`DecodeError`]. The checkpoint is refused from then on.
-    pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Item<'a>>, DecodeError> {
-        let found = self.step(input);
-        if found.is_err() {
-            self.state = State::Failed;
-        }
-        found
+    pub fn next<'d, 'i: 'd>(&'d mut self, input: &mut &'i [u8]) -> Result<Option<Item<'d>>, DecodeError> {
+        let found = match self.step(input) {
+            Ok(found) => found,
+            Err(error) => {
+                self.state = State::Failed;
+                return Err(error);
+            }
+        };
+        Ok(found.map(|found| match found {
+            Found::Item(item) => item,
+            Found::Difference { page } => Item::Difference {
+                page,
+                difference: Difference::new(&self.body).expect("looked at when it came"),
+            },
+            Found::Unpacked { page } => Item::Bytes {
+                page,
+                offset: 0,
+                bytes: &self.unpacked,
+            },
+        }))
+    }
+
+    /// How many bytes of the checkpoint were taken.
+    pub const fn position(&self) -> u64 {
+        self.consumed
     }
 
     /// The stream has ended.
@@ -136,9 +200,9 @@ impl Decoder {
         }
     }
 
-    fn step<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Item<'a>>, DecodeError> {
+    fn step<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Found<'a>>, DecodeError> {
         loop {
-            let item = match self.state {
+            let found = match self.state {
                 State::Failed => return Err(DecodeError::Refused),
                 State::Done if input.is_empty() => return Ok(None),
                 State::Done => return Err(DecodeError::TrailingBytes),
@@ -169,11 +233,11 @@ impl Decoder {
                             offset: 0,
                         },
                     };
-                    Some(Item::Bytes {
+                    Some(Found::Item(Item::Bytes {
                         page: self.address(page),
                         offset,
                         bytes,
-                    })
+                    }))
                 }
                 State::Skip { left } => {
                     if input.is_empty() {
@@ -192,14 +256,14 @@ impl Decoder {
                         return Ok(None);
                     }
                     let mut pending = core::mem::take(&mut self.pending);
-                    let item = self.gathered(&pending);
+                    let found = self.gathered(&mut pending);
                     pending.clear();
                     self.pending = pending;
-                    item?
+                    found?
                 }
             };
-            if item.is_some() {
-                return Ok(item);
+            if found.is_some() {
+                return Ok(found);
             }
         }
     }
@@ -208,7 +272,8 @@ impl Decoder {
     fn needed(&self) -> usize {
         match self.state {
             State::Preamble => PREAMBLE_LEN,
-            State::Header { len } | State::Table { len } => len,
+            State::Header { len } | State::Table { len } | State::Body { len, .. } => len,
+            State::BodyLen { .. } => BODY_HEADER_LEN,
             State::Section => SECTION_HEADER_LEN,
             State::Run { .. } => RUN_LEN,
             State::End => END_LEN,
@@ -248,7 +313,7 @@ impl Decoder {
         Ok(self.pending.len() == len)
     }
 
-    fn gathered<'a>(&mut self, bytes: &[u8]) -> Result<Option<Item<'a>>, DecodeError> {
+    fn gathered<'a>(&mut self, bytes: &mut Vec<u8>) -> Result<Option<Found<'a>>, DecodeError> {
         match self.state {
             State::Preamble => {
                 if bytes[..4] != MAGIC {
@@ -270,16 +335,59 @@ impl Decoder {
                 let header = self.check_header(bytes)?;
                 self.header = Some(header.clone());
                 self.state = State::Section;
-                Ok(Some(Item::Header(header)))
+                Ok(Some(Found::Item(Item::Header(header))))
             }
             State::Section => self.begin_section(bytes).map(|()| None),
             State::Table { .. } => {
                 let item = self.table(bytes)?;
                 self.tables_seen += 1;
                 self.state = State::Section;
-                Ok(Some(item))
+                Ok(Some(Found::Item(item)))
             }
-            State::Run { left } => self.begin_run(bytes, left),
+            State::Run { left } => self.begin_run(bytes, left).map(|run| Some(Found::Item(run))),
+            State::BodyLen {
+                left,
+                page,
+                pages,
+                content,
+            } => {
+                let len = u16_at(bytes, 0);
+                if usize::from(len) > BODY_LEN_MAX {
+                    return Err(bad_body(content, page));
+                }
+                let after = left.checked_sub((BODY_HEADER_LEN as u32) + u32::from(len));
+                let left = after.ok_or(DecodeError::SectionLength {
+                    kind: section::PAGES,
+                    len_bytes: left,
+                })?;
+                self.state = State::Body {
+                    left,
+                    page,
+                    pages,
+                    content,
+                    len: usize::from(len),
+                };
+                Ok(None)
+            }
+            State::Body {
+                left,
+                page,
+                pages,
+                content,
+                ..
+            } => {
+                core::mem::swap(&mut self.body, bytes);
+                self.state = match pages {
+                    1 => self.after_run(left),
+                    _ => State::BodyLen {
+                        left,
+                        page: page + 1,
+                        pages: pages - 1,
+                        content,
+                    },
+                };
+                self.look_at_body(content, page).map(Some)
+            }
             State::End => {
                 let (total, stated) = (u64_at(bytes, 0), u32_at(bytes, 8));
                 let found = self.crc.clone().finalize();
@@ -293,7 +401,7 @@ impl Decoder {
                     });
                 }
                 self.state = State::Done;
-                Ok(Some(Item::End { total_bytes: total }))
+                Ok(Some(Found::Item(Item::End { total_bytes: total })))
             }
             State::Raw { .. } | State::Skip { .. } | State::Done | State::Failed => Ok(None),
         }
@@ -385,8 +493,29 @@ impl Decoder {
         })
     }
 
-    fn begin_run<'a>(&mut self, bytes: &[u8], left: u32) -> Result<Option<Item<'a>>, DecodeError> {
-        let (page, count, content, reserved) = (u32_at(bytes, 0), u16_at(bytes, 4), bytes[6], bytes[7]);
+    /// Whether the body that has come is what it should be.
+    fn look_at_body<'a>(&mut self, content: Content, page: u64) -> Result<Found<'a>, DecodeError> {
+        let address = self.address(page);
+        if content == Content::Difference {
+            return match Difference::new(&self.body) {
+                Some(_) => Ok(Found::Difference { page: address }),
+                None => Err(bad_body(content, page)),
+            };
+        }
+        let missing = PAGE_LEN - self.unpacked.len();
+        self.unpacked
+            .try_reserve_exact(missing)
+            .map_err(|_| DecodeError::OutOfMemory)?;
+        self.unpacked.resize(PAGE_LEN, 0);
+        if packing::unpack(&self.body, &mut self.unpacked) {
+            Ok(Found::Unpacked { page: address })
+        } else {
+            Err(bad_body(content, page))
+        }
+    }
+
+    fn begin_run<'a>(&mut self, bytes: &[u8], left: u32) -> Result<Item<'a>, DecodeError> {
+        let (page, count, code, reserved) = (u32_at(bytes, 0), u16_at(bytes, 4), bytes[6], bytes[7]);
         let left = left
             .checked_sub(RUN_LEN as u32)
             .ok_or(DecodeError::SectionLength {
@@ -396,8 +525,11 @@ impl Decoder {
         if reserved != 0 {
             return Err(DecodeError::Reserved);
         }
-        if count == 0 || content > section::RAW {
-            return Err(DecodeError::BadRun(page));
+        let content = Content::of(code).filter(|_| count != 0);
+        let content = content.ok_or(DecodeError::BadRun(page))?;
+        let kind = self.header.as_ref().map(|header| header.kind);
+        if content == Content::Difference && kind == Some(Kind::Full) {
+            return Err(DecodeError::Contradiction("a full checkpoint has no differences"));
         }
         let (first, end) = (u64::from(page), u64::from(page) + u64::from(count));
         if first < self.next_page {
@@ -418,24 +550,34 @@ impl Decoder {
                 found: self.pages,
             });
         }
-        if content == section::ZERO {
-            self.state = self.after_run(left);
-            let range = PageRange::new(self.address(first), usize::from(count)).expect("pages of an area");
-            return Ok(Some(Item::Zero(range)));
-        }
-        if u64::from(left) < u64::from(count) * PAGE_LEN as u64 {
+        let len_bytes = match content {
+            Content::Zero => 0,
+            Content::Raw => u64::from(count) * PAGE_LEN as u64,
+            Content::Difference | Content::Lz4 => u64::from(count) * BODY_HEADER_LEN as u64,
+        };
+        if u64::from(left) < len_bytes {
             return Err(DecodeError::SectionLength {
                 kind: section::PAGES,
                 len_bytes: left,
             });
         }
-        self.state = State::Raw {
-            left,
-            page: first,
-            pages: count,
-            offset: 0,
+        self.state = match content {
+            Content::Zero => self.after_run(left),
+            Content::Raw => State::Raw {
+                left,
+                page: first,
+                pages: count,
+                offset: 0,
+            },
+            Content::Difference | Content::Lz4 => State::BodyLen {
+                left,
+                page: first,
+                pages: count,
+                content,
+            },
         };
-        Ok(None)
+        let range = PageRange::new(self.address(first), usize::from(count)).expect("pages of an area");
+        Ok(Item::Run(range, content))
     }
 
     /// The end of the area that `page` is in, if it is in one. Pages come in ascending order.
@@ -462,5 +604,12 @@ impl Decoder {
 
     fn address(&self, page: u64) -> usize {
         self.limits.window.start() + page as usize * PAGE_LEN
+    }
+}
+
+fn bad_body(content: Content, page: u64) -> DecodeError {
+    match content {
+        Content::Difference => DecodeError::BadDifference(page),
+        _ => DecodeError::BadBlock(page),
     }
 }

@@ -3,12 +3,29 @@
 use crc32fast::Hasher;
 
 use super::header::{HEADER_LEN_MAX, Header, MAGIC, PREAMBLE_LEN};
-use super::section::{self, RUN_LEN, SECTION_HEADER_LEN};
+use super::packing::BLOCK_ROOM;
+use super::section::{self, BODY_HEADER_LEN, RUN_LEN, SECTION_HEADER_LEN};
 use super::tables::{self, Tables};
 use crate::platform::{PAGE_LEN, PageRange};
 
-/// Length of the buffer that an [`Encoder`] needs: 16 pages and what goes with them. A small increment is one write.
-pub const BUFFER_BYTES: usize = 17 * PAGE_LEN;
+/// Length of the buffer that an [`Encoder`] needs: 16 pages and what goes with them, and room for what a page is shortened
+/// to. A small increment is one write.
+pub const BUFFER_BYTES: usize = 17 * PAGE_LEN + BODY_ROOM;
+
+/// Room that a page's shorter form is made in.
+const BODY_ROOM: usize = PAGE_LEN + 512;
+const _: () = assert!(BLOCK_ROOM <= BODY_ROOM);
+
+/// In which form a page is sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    /// As it is.
+    Whole,
+    /// As a difference of so many bytes: see [`bring_up_to_date`](super::bring_up_to_date).
+    Difference(usize),
+    /// As an LZ4 block of so many bytes: see [`Packer`](super::Packer).
+    Lz4(usize),
+}
 
 #[derive(Clone, Copy)]
 struct Run {
@@ -22,6 +39,8 @@ struct Run {
 /// Encodes one checkpoint and hands it to `flush` in pieces.
 pub struct Encoder<'a, E> {
     buffer: &'a mut [u8],
+    /// Where shorter forms are made, out of the way of the page.
+    body: &'a mut [u8],
     /// Bytes in the buffer.
     len: usize,
     /// Bytes handed on.
@@ -58,8 +77,10 @@ impl<'a, E> Encoder<'a, E> {
             "a header's counts are those of the sections"
         );
         let window = header.window().expect("a header is of a window");
+        let (body, buffer) = buffer.split_at_mut(BODY_ROOM);
         let mut encoder = Self {
             buffer,
+            body,
             len: 0,
             flushed: 0,
             crc: Hasher::new(),
@@ -106,6 +127,22 @@ impl<'a, E> Encoder<'a, E> {
         address: usize,
         fill: impl FnOnce(&mut [u8; PAGE_LEN]) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.page_in_form(address, |page, _| fill(page).map(|()| Form::Whole))
+    }
+
+    /// As [`page`](Self::page), where `fill` may also make a shorter form of the page, in the second buffer. A page of
+    /// zeroes is sent as that, whatever it says.
+    ///
+    /// # Errors
+    /// What `fill` or `flush` returns.
+    ///
+    /// # Panics
+    /// If the shorter form is not shorter than the page: an error of the caller.
+    pub fn page_in_form(
+        &mut self,
+        address: usize,
+        fill: impl FnOnce(&mut [u8; PAGE_LEN], &mut [u8]) -> Result<Form, E>,
+    ) -> Result<(), E> {
         if self.len + SECTION_HEADER_LEN + RUN_LEN + PAGE_LEN > self.buffer.len() {
             self.flush()?;
         }
@@ -114,29 +151,48 @@ impl<'a, E> Encoder<'a, E> {
             self.len += SECTION_HEADER_LEN;
         }
         let page = ((address - self.window.start()) / PAGE_LEN) as u32;
-        let continues =
-            |run: &Run, content| run.content == content && run.next_page == page && run.count < u16::MAX;
-        let raw_run = self.run.filter(|run| continues(run, section::RAW));
-        // Where the page belongs if it is not zero, as most are not.
-        let at = if raw_run.is_some() {
-            self.len
-        } else {
-            self.len + RUN_LEN
-        };
+        // Where the page belongs if it is sent as it is, as most are.
+        let at = self.len + self.run_len(page, section::RAW);
         let bytes: &mut [u8; PAGE_LEN] = (&mut self.buffer[at..at + PAGE_LEN])
             .try_into()
             .expect("a page's room");
-        fill(bytes)?;
-        let (run, content, content_len) = if is_zero(bytes) {
-            (
-                self.run.filter(|run| continues(run, section::ZERO)),
-                section::ZERO,
-                0,
-            )
-        } else {
-            (raw_run, section::RAW, PAGE_LEN)
+        let form = fill(bytes, self.body)?;
+        if is_zero(bytes) {
+            self.add_to_run(page, section::ZERO);
+            return Ok(());
+        }
+        let (content, body_len) = match form {
+            Form::Whole => {
+                self.add_to_run(page, section::RAW);
+                self.len += PAGE_LEN;
+                return Ok(());
+            }
+            Form::Difference(len) => (section::DIFFERENCE, len),
+            Form::Lz4(len) => (section::LZ4, len),
         };
-        let run = match run {
+        assert!(body_len + BODY_HEADER_LEN < PAGE_LEN, "a shorter form is shorter");
+        self.add_to_run(page, content);
+        let at = self.len + BODY_HEADER_LEN;
+        self.buffer[self.len..at].copy_from_slice(&(body_len as u16).to_le_bytes());
+        self.buffer[at..at + body_len].copy_from_slice(&self.body[..body_len]);
+        self.len = at + body_len;
+        Ok(())
+    }
+
+    /// The newest run, if `page` can be its next one.
+    fn run_of(&self, page: u32, content: u8) -> Option<Run> {
+        self.run
+            .filter(|run| run.content == content && run.next_page == page && run.count < u16::MAX)
+    }
+
+    /// Bytes that the record of a run takes before `page`.
+    fn run_len(&self, page: u32, content: u8) -> usize {
+        self.run_of(page, content).map_or(RUN_LEN, |_| 0)
+    }
+
+    /// Counts `page` in the newest run, or in one that begins with it.
+    fn add_to_run(&mut self, page: u32, content: u8) {
+        let run = match self.run_of(page, content) {
             Some(run) => Run {
                 next_page: page + 1,
                 count: run.count + 1,
@@ -158,8 +214,6 @@ impl<'a, E> Encoder<'a, E> {
         };
         self.buffer[run.at + 4..run.at + 6].copy_from_slice(&run.count.to_le_bytes());
         self.run = Some(run);
-        self.len += content_len;
-        Ok(())
     }
 
     /// Ends the checkpoint. Returns its length in bytes.
@@ -219,7 +273,7 @@ fn section_header(kind: u8, len_bytes: usize) -> [u8; SECTION_HEADER_LEN] {
 
 /// Looks at 64 bytes at a time with integer instructions: most pages end it at the first look, and vector instructions
 /// are slow under emulation.
-fn is_zero(page: &[u8; PAGE_LEN]) -> bool {
+pub(super) fn is_zero(page: &[u8; PAGE_LEN]) -> bool {
     page.chunks_exact(64).all(|line| {
         line.chunks_exact(8)
             .fold(0, |all, word| all | section::u64_at(word, 0))

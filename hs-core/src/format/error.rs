@@ -61,6 +61,10 @@ pub enum DecodeError {
     },
     /// A run of pages is empty or of unknown content. Its first page's number.
     BadRun(u32),
+    /// The difference to this page is none: out of order, out of the page, or cut off. Its number.
+    BadDifference(u64),
+    /// The LZ4 block of this page is none, or not of one page. Its number.
+    BadBlock(u64),
     /// A page comes again, or after a later one. Its number.
     PageOrder(u64),
     /// A page is in no area of the checkpoint, or outside the window. Its number.
@@ -135,6 +139,8 @@ impl fmt::Display for DecodeError {
                 )
             }
             DecodeError::BadRun(page) => write!(f, "the run at page {page} is empty or of unknown content"),
+            DecodeError::BadDifference(page) => write!(f, "the difference to page {page} is none"),
+            DecodeError::BadBlock(page) => write!(f, "the LZ4 block of page {page} is none of one page"),
             DecodeError::PageOrder(page) => write!(f, "page {page} is out of order"),
             DecodeError::PageUnlisted(page) => write!(f, "page {page} is in no area of it"),
             DecodeError::PageCount { stated, found } => {

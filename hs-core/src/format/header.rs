@@ -8,7 +8,7 @@ use crate::platform::PageRange;
 use crate::role::Term;
 
 /// Version of the format; a decoder takes no other.
-pub const FORMAT_VERSION: u16 = 2;
+pub const FORMAT_VERSION: u16 = 3;
 
 pub(super) const MAGIC: [u8; 4] = *b"HSCP";
 pub(super) const PREAMBLE_LEN: usize = 8;
@@ -73,7 +73,7 @@ pub struct Header {
 
 impl Header {
     /// The window, if it is one that this machine could have.
-    pub(super) fn window(&self) -> Option<PageRange> {
+    pub fn window(&self) -> Option<PageRange> {
         PageRange::new(
             usize::try_from(self.window_start).ok()?,
             usize::try_from(self.window_pages).ok()?,

@@ -1,5 +1,7 @@
 //! The format there and back, and everything that is refused.
 
+mod forms;
+
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -135,6 +137,11 @@ fn encode(checkpoint: &Checkpoint) -> Vec<u8> {
     bytes
 }
 
+/// What the spare has at `page` before: other contents for each page, and no zeroes.
+fn old(page: usize) -> [u8; PAGE_LEN] {
+    core::array::from_fn(|index| (index / 64 + page / PAGE_LEN) as u8 | 1)
+}
+
 /// Decodes pieces of the lengths that `cut` gives.
 fn decode(bytes: &[u8], mut cut: impl FnMut() -> usize) -> Result<Checkpoint, DecodeError> {
     let mut decoder = Decoder::new(limits());
@@ -153,10 +160,16 @@ fn decode(bytes: &[u8], mut cut: impl FnMut() -> usize) -> Result<Checkpoint, De
                 Item::Descriptors(found) => descriptors = found,
                 Item::Signals(found) => signals = found,
                 Item::Areas(found) => areas = found,
-                Item::Zero(range) => {
+                Item::Run(range, Content::Zero) => {
                     for address in range.iter_pages() {
                         pages.insert((address - START) / PAGE_LEN, vec![0; PAGE_LEN]);
                     }
+                }
+                Item::Run(..) => {}
+                Item::Difference { page, difference } => {
+                    let mut contents = old(page);
+                    difference.apply(&mut contents);
+                    pages.insert((page - START) / PAGE_LEN, contents.to_vec());
                 }
                 Item::Bytes { page, offset, bytes } => {
                     let page = pages.entry((page - START) / PAGE_LEN).or_default();
@@ -519,7 +532,7 @@ fn each_fault_is_named() {
             DecodeError::PageOrder(11),
         ),
         (forged(1).runs(&[(10, 0, ZERO)]).end(), DecodeError::BadRun(10)),
-        (forged(1).runs(&[(10, 1, 2)]).end(), DecodeError::BadRun(10)),
+        (forged(1).runs(&[(10, 1, 4)]).end(), DecodeError::BadRun(10)),
         (
             forged(1).runs(&[(10, 2, ZERO)]).end(),
             DecodeError::PageCount { stated: 1, found: 2 },
@@ -725,12 +738,12 @@ fn each_fault_is_named() {
             b"HSCP\x01\x00\x10\x00".to_vec(),
             DecodeError::WrongVersion { found: 1 },
         ),
-        (b"HSCP\x02\x00\x00\x00".to_vec(), DecodeError::HeaderLength(0)),
+        (b"HSCP\x03\x00\x00\x00".to_vec(), DecodeError::HeaderLength(0)),
         (
-            b"HSCP\x02\x00\xff\xff".to_vec(),
+            b"HSCP\x03\x00\xff\xff".to_vec(),
             DecodeError::HeaderLength(u16::MAX),
         ),
-        (b"HSCP\x02\x00\x01\x00\x00".to_vec(), DecodeError::BadHeader),
+        (b"HSCP\x03\x00\x01\x00\x00".to_vec(), DecodeError::BadHeader),
         (b"ELF?\x01\x00\x01\x00".to_vec(), DecodeError::BadMagic),
     ];
     for (bytes, error) in cases {

@@ -46,6 +46,16 @@ struct State {
     staging: Vec<&'static mut Page>,
 }
 
+impl State {
+    /// What lies at `address` now is not the application's work.
+    fn note_clean(&mut self, address: usize, page: &Page) {
+        if self.installed.iter().any(|installed| installed.contains(address)) {
+            self.copies.insert(address, Arc::new(*page));
+            self.lost.remove(&address);
+        }
+    }
+}
+
 impl HostMemory {
     /// Memory with a window of so many pages and as many frames.
     pub fn new(window_pages: usize) -> &'static Self {
@@ -421,18 +431,26 @@ impl CheckpointMemory for HostMemory {
             return Err(MapError::Conflict(range));
         }
         self.backing.write(index, &page);
-        if state
-            .installed
-            .iter()
-            .any(|installed| installed.contains(address))
-        {
-            state.copies.insert(address, Arc::new(*page));
-            state.lost.remove(&address);
-        }
+        state.note_clean(address, &page);
         // The page's frame is mapped now, and the one that was is free.
         state.frames += 1;
         let bytes = page.into_bytes();
         state.staging.push(bytes);
+        Ok(())
+    }
+
+    fn patch(&self, address: usize, change: &mut dyn FnMut(&mut Page)) -> Result<(), MapError> {
+        let range = PageRange::new(address, 1).expect("a page's address");
+        let index = self.indices(range)?.start;
+        let mut state = self.state();
+        if !state.mapped[index] {
+            return Err(MapError::Conflict(range));
+        }
+        let mut page = Box::new([0; PAGE_LEN]);
+        self.backing.read(index, &mut page);
+        change(&mut page);
+        self.backing.write(index, &page);
+        state.note_clean(address, &page);
         Ok(())
     }
 

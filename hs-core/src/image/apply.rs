@@ -4,15 +4,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::ImageError;
+use super::pieces::{Piece, Pieces};
 use crate::platform::{CheckpointMemory, MapError, PAGE_LEN, PageRange, StagedPage};
-
-/// Pages of a checkpoint, as they came in.
-pub(super) enum Piece {
-    /// The page at this address.
-    Page(usize, StagedPage),
-    /// These are zero.
-    Zero(PageRange),
-}
 
 /// A mapped area.
 struct Area {
@@ -50,14 +43,16 @@ impl Areas {
     /// Maps `wanted` instead of what is mapped, and puts `pieces` in place.
     ///
     /// # Errors
-    /// Out of memory; nothing was changed. Or broken: nothing is mapped any more.
+    /// Out of memory, or a difference to a page that is not there; nothing was changed. Or broken: nothing is mapped any
+    /// more.
     pub(super) fn apply(
         &mut self,
         memory: &dyn CheckpointMemory,
         wanted: &[PageRange],
-        pieces: Vec<Piece>,
+        mut pieces: Pieces,
     ) -> Result<(), ImageError> {
-        let zeroes = self.stage_zeroes(memory, wanted, &pieces)?;
+        let zeroes = self.stage_zeroes(memory, wanted, pieces.list())?;
+        self.check_differences(wanted, pieces.list())?;
         if !self
             .areas
             .iter()
@@ -66,17 +61,25 @@ impl Areas {
         {
             self.remap(memory, wanted)?;
         }
-        let pages = pieces.into_iter().filter_map(|piece| match piece {
-            Piece::Page(address, page) => Some((address, page)),
-            Piece::Zero(_) => None,
-        });
-        for (address, page) in pages {
+        for piece in pieces.take_list() {
+            let address = match &piece {
+                Piece::Page(address, _) | Piece::Difference(address, _) => *address,
+                Piece::Zero(_) => continue,
+            };
             let (word, bit) = self
                 .area(address)
                 .expect("a checkpoint's pages lie in its areas")
                 .bit(address);
             *word |= bit;
-            if let Err(error) = memory.place(address, page) {
+            let placed = match piece {
+                Piece::Page(_, page) => memory.place(address, page),
+                Piece::Difference(_, body) => {
+                    let difference = pieces.difference(body);
+                    memory.patch(address, &mut |page| difference.apply(page))
+                }
+                Piece::Zero(_) => Ok(()),
+            };
+            if let Err(error) = placed {
                 return Err(self.broken(memory, error));
             }
         }
@@ -116,6 +119,20 @@ impl Areas {
             }
         }
         Ok(zeroes)
+    }
+
+    /// Whether each page with a difference is there, and stays.
+    fn check_differences(&mut self, wanted: &[PageRange], pieces: &[Piece]) -> Result<(), ImageError> {
+        for piece in pieces {
+            let Piece::Difference(address, _) = piece else {
+                continue;
+            };
+            let stays = |area: &mut Area| wanted.binary_search(&area.range).is_ok();
+            if !self.area(*address).is_some_and(stays) {
+                return Err(ImageError::NoPage(*address));
+            }
+        }
+        Ok(())
     }
 
     /// Unmaps the areas that are not wanted, and maps those that are wanted and missing.

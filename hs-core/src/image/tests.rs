@@ -8,7 +8,7 @@ use core::convert::Infallible;
 use proptest::prelude::*;
 
 use super::*;
-use crate::format::{BUFFER_BYTES, Encoder, Tables};
+use crate::format::{BUFFER_BYTES, Encoder, Form, Packer, Tables, bring_up_to_date};
 use crate::host::{HostMemory, Session};
 use crate::platform::PAGE_LEN;
 
@@ -24,7 +24,7 @@ fn config() -> ImageConfig {
     }
 }
 
-/// A checkpoint of these areas (first page, pages) and these pages (number, a byte that fills it).
+/// A checkpoint of these areas (first page, pages) and these pages (number, a byte that marks it).
 #[derive(Clone, Debug)]
 struct Sketch {
     areas: Vec<(usize, usize)>,
@@ -51,7 +51,33 @@ fn header(memory: &HostMemory, id: (u64, u64), kind: Kind) -> Header {
     }
 }
 
+/// A page of zeroes, or one that the byte is spread over, so that two of them are nearly the same.
+fn paint(byte: u8) -> [u8; PAGE_LEN] {
+    if byte == 0 {
+        return [0; PAGE_LEN];
+    }
+    let mut page = [0x11; PAGE_LEN];
+    for at in MARKS {
+        page[at..at + 8].fill(byte);
+    }
+    page
+}
+
+const MARKS: [usize; 3] = [0, 808, PAGE_LEN - 8];
+
 fn encode(memory: &HostMemory, header: Header, sketch: &Sketch) -> Vec<u8> {
+    encode_to(memory, header, sketch, &BTreeMap::new()).0
+}
+
+/// As differences to what the spare has in `old`, and as blocks where pages do not count by eight. Returns the pages that
+/// became differences too.
+fn encode_to(
+    memory: &HostMemory,
+    header: Header,
+    sketch: &Sketch,
+    old: &BTreeMap<usize, u8>,
+) -> (Vec<u8>, Vec<usize>) {
+    let mut differences = Vec::new();
     let at = |page: usize| memory.window().start() + page * PAGE_LEN;
     let areas: Vec<PageRange> = sketch
         .areas
@@ -74,16 +100,22 @@ fn encode(memory: &HostMemory, header: Header, sketch: &Sketch) -> Vec<u8> {
         ..Tables::default()
     };
     let mut encoder = Encoder::begin(&mut buffer, &mut flush, &header, &tables).unwrap();
-    for (page, byte) in &sketch.pages {
-        encoder
-            .page(at(*page), |page| {
-                page.fill(*byte);
-                Ok(())
-            })
-            .unwrap();
+    for (number, byte) in &sketch.pages {
+        let fill = |page: &mut [u8; PAGE_LEN], body: &mut [u8]| {
+            *page = paint(*byte);
+            let had = old.get(number).filter(|_| *byte != 0);
+            if let Some(len) = had.and_then(|had| bring_up_to_date(&mut paint(*had), page, body)) {
+                differences.push(*number);
+                return Ok(Form::Difference(len));
+            }
+            let packs = number % 8 != 0;
+            let packed = packs.then(|| Packer::new().pack(page, body)).flatten();
+            Ok(packed.map_or(Form::Whole, Form::Lz4))
+        };
+        encoder.page_in_form(at(*number), fill).unwrap();
     }
     encoder.end().unwrap();
-    bytes
+    (bytes, differences)
 }
 
 fn feed(image: &mut Image, header: &Header, bytes: &[u8]) -> Result<Progress, ImageError> {
@@ -102,12 +134,12 @@ fn acknowledged(ids: &[(u64, u64)]) -> Result<Progress, ImageError> {
     })
 }
 
-/// What is mapped, as page numbers and the byte that fills each.
+/// What is mapped, as page numbers and the byte that marks each.
 fn contents(memory: &HostMemory) -> BTreeMap<usize, u8> {
     let pages = memory.pages().into_iter();
     pages
         .map(|(address, page)| {
-            assert!(page.iter().all(|byte| *byte == page[0]), "half a page");
+            assert!(*page == paint(page[0]), "half a page");
             ((address - memory.window().start()) / PAGE_LEN, page[0])
         })
         .collect()
@@ -136,6 +168,9 @@ struct Step {
     full: bool,
     areas: Option<Vec<(usize, usize)>>,
     picks: Vec<u8>,
+    /// Pages that are sent as differences, if the spare has them; one that it has not, too, if there is one.
+    differ: Vec<bool>,
+    stray: bool,
     /// Frames that the spare has left for it, beyond those in use.
     frames: usize,
 }
@@ -145,9 +180,11 @@ prop_compose! {
         full in prop::bool::weighted(0.2),
         areas in prop::option::weighted(0.3, areas()),
         picks in prop::collection::vec(any::<u8>(), WINDOW_PAGES),
+        differ in prop::collection::vec(any::<bool>(), WINDOW_PAGES),
+        stray in prop::bool::weighted(0.1),
         frames in prop_oneof![5 => Just(2 * WINDOW_PAGES), 1 => 0_usize..40],
     ) -> Step {
-        Step { full, areas, picks, frames }
+        Step { full, areas, picks, differ, stray, frames }
     }
 }
 
@@ -182,10 +219,22 @@ fn the_window_follows_the_model_or_stays_as_it_was() {
 
             let sketch = Sketch { areas: next_areas.clone(), pages };
             let header = header(memory, id, kind);
-            let bytes = encode(memory, header.clone(), &sketch);
+            let stray = numbers(&sketch.areas).find(|page| step.stray && !kept(*page));
+            let had = model.iter().filter(|(page, _)| kept(**page) && step.differ[**page]);
+            let mut old: BTreeMap<usize, u8> = had.map(|(page, byte)| (*page, *byte)).collect();
+            old.extend(stray.map(|page| (page, 1)));
+            if full {
+                old.clear();
+            }
+            let (bytes, differences) = encode_to(memory, header.clone(), &sketch, &old);
+            let stray = stray.filter(|page| differences.contains(page));
             memory.set_frames(step.frames);
             match feed(&mut image, &header, &bytes) {
+                Err(ImageError::NoPage(address)) => {
+                    prop_assert_eq!(Some((address - memory.window().start()) / PAGE_LEN), stray);
+                }
                 Ok(progress) => {
+                    prop_assert_eq!(stray, None);
                     prop_assert_eq!(Ok(progress), acknowledged(&[id]));
                     (model, areas, newest) = (next, next_areas, id);
                 }
@@ -463,8 +512,49 @@ fn nothing_of_a_refused_checkpoint_stays_behind() {
     assert_eq!((contents(memory), image.newest()), (BTreeMap::new(), None));
     assert_eq!(memory.frames(), 100);
     image.begin(good.id).unwrap();
-    image.feed(good.id, &bytes[..9000]).unwrap();
+    image.feed(good.id, &bytes[..8000]).unwrap();
     assert!(memory.frames() < 100);
     image.abandon(good.id);
     assert_eq!(memory.frames(), 100);
+}
+
+#[test]
+fn differences_wait_for_what_they_are_to() {
+    let session = Session::bare(WINDOW_PAGES);
+    let memory = session.memory();
+    memory.set_frames(100);
+    let mut image = Image::new(memory, config());
+    let first = header(memory, (1, 0), Kind::Full);
+    feed(&mut image, &first, &encode(memory, first.clone(), &full())).unwrap();
+    let frames = memory.frames();
+    let old = full().pages;
+    let page = *old.iter().find(|(_, byte)| **byte != 0).unwrap().0;
+    let mut had = old[&page];
+    let mut increments = Vec::new();
+    for increment in 1..4 {
+        let next = sketch(&[(page, had + 1)]);
+        let next = Sketch {
+            areas: full().areas,
+            ..next
+        };
+        let kind = Kind::Incremental { base: increment - 1 };
+        let header = header(memory, (1, increment), kind);
+        let (bytes, differences) = encode_to(memory, header.clone(), &next, &[(page, had)].into());
+        assert_eq!(differences, [page]);
+        increments.push((header, bytes));
+        had += 1;
+    }
+    // The last and the one before it come first: nothing changes until the first is there.
+    for (header, bytes) in increments[1..].iter().rev() {
+        assert_eq!(feed(&mut image, header, bytes), acknowledged(&[]));
+        assert_eq!(contents(memory), old);
+    }
+    let (header, bytes) = &increments[0];
+    assert_eq!(
+        feed(&mut image, header, bytes),
+        acknowledged(&[(1, 1), (1, 2), (1, 3)])
+    );
+    assert_eq!(contents(memory)[&page], had);
+    // In place: what they were staged in is free again, and nothing else was needed.
+    assert_eq!(memory.frames(), frames);
 }

@@ -181,6 +181,24 @@ pub fn place(address: usize, frame: PhysFrame) -> Result<(), PhysFrame> {
     Ok(())
 }
 
+/// Lets `change` change the page at `address` in place, without any fault or mark. No child looks at it.
+///
+/// # Errors
+/// Nothing is mapped there; `change` was not called.
+pub fn patch(address: usize, change: &mut dyn FnMut(&mut [u8; PAGE_LEN])) -> Result<(), MapError> {
+    let range = PageRange::new(address / PAGE_LEN * PAGE_LEN, 1).expect("one page");
+    inside(range)?;
+    let mut state = STATE.lock();
+    if !is_mapped(&mut state, range.start()) {
+        return Err(MapError::Conflict(range));
+    }
+    let frame = parents_frame(SpanIndex::of(address), page_of(address)).ok_or(MapError::Conflict(range))?;
+    // SAFETY: the frame is mapped in the window and nowhere else, and stays so while the lock is held. The caller is the
+    // only one that has to do with the window, as `CheckpointMemory::patch` asks: nobody else has a reference into it.
+    change(unsafe { &mut *frame.bytes() });
+    Ok(())
+}
+
 /// The thesis's `cptctl`.
 ///
 /// # Errors

@@ -73,6 +73,10 @@ impl CheckpointMemory for Short {
         self.memory.place(address, page)
     }
 
+    fn patch(&self, address: usize, change: &mut dyn FnMut(&mut [u8; PAGE_LEN])) -> Result<(), MapError> {
+        self.memory.patch(address, change)
+    }
+
     fn unstage(&self, bytes: &'static mut [u8; PAGE_LEN]) {
         self.memory.unstage(bytes);
     }
