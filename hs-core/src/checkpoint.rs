@@ -26,6 +26,8 @@
 //! how many pages were modified. If memory is too short for the way that the policy chose, the checkpoint is frozen
 //! incrementally instead.
 //!
+//! **Differences.** Of a page that the spare has already, an increment holds what is different where the shadow (its module has the rules) still knows
+//! what the spare has.
 //! Where the memory cannot tell what was modified (plain copies) every checkpoint is a full one, whatever
 //! the flags say: the thesis's "if kernel-support for checkpointing is not present, this flag will have no effect".
 //!
@@ -36,6 +38,7 @@ pub mod file;
 mod flights;
 mod pipe;
 mod pool;
+mod shadow;
 #[cfg(test)]
 mod tests;
 
@@ -43,7 +46,6 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
-use core::sync::atomic::AtomicBool;
 
 use bitflags::bitflags;
 
@@ -52,11 +54,12 @@ use self::flights::{Flights, Refusal};
 pub use self::pipe::{CheckpointPipe, PipeError, PipeWriter};
 use self::pool::Pool;
 pub use self::pool::{Need, PoolFull, SINKS_MAX, SinkId};
+use self::shadow::{Progress, Shadow};
 use crate::event::Status;
-pub use crate::format::{CheckpointId, Kind};
+pub use crate::format::{CheckpointId, Compression, Kind};
 use crate::histogram::Histogram;
 use crate::library;
-use crate::platform::{CheckpointMemory, CptforkError, FrozenError, Instant, Outcome, View};
+use crate::platform::{CheckpointMemory, CptforkError, FrozenError, Instant, Outcome, PageRange, View};
 use crate::policy::{Choice, Policy, Way};
 use crate::registry::hook::{self, HookRefusal};
 use crate::role::Term;
@@ -157,6 +160,10 @@ pub struct CheckpointerConfig {
     pub ncon: usize,
     /// How incremental checkpoints may be taken.
     pub choice: Choice,
+    /// Pages whose contents the spare has and of which a copy is kept, so that only differences to them are sent. 0: none.
+    pub shadow_pages: usize,
+    /// How pages that are sent whole are compressed.
+    pub compression: Compression,
     /// Raised whenever a child has ended.
     pub ended: &'static Signal,
 }
@@ -172,6 +179,7 @@ pub struct Checkpointer {
 struct Shared {
     memory: &'static dyn CheckpointMemory,
     config: CheckpointerConfig,
+    shadow: Shadow,
     state: Mutex<State>,
 }
 
@@ -182,6 +190,8 @@ struct State {
     /// How awaited checkpoints ended that their callers have not heard of yet.
     results: Vec<(CheckpointId, Result<(), Loss>)>,
     workspaces: Vec<Workspace>,
+    /// The areas of the newest checkpoint.
+    areas: Vec<PageRange>,
     pauses_us: Histogram,
     gate_us: Histogram,
     status: Status,
@@ -203,7 +213,10 @@ impl Checkpointer {
             pool,
             policy: Policy::new(config.choice),
             results: Vec::new(),
-            workspaces: core::iter::repeat_with(Workspace::new).take(ncon).collect(),
+            workspaces: core::iter::repeat_with(|| Workspace::new(ncon))
+                .take(ncon)
+                .collect(),
+            areas: Vec::new(),
             pauses_us: Histogram::new(),
             gate_us: Histogram::new(),
             status: Status::default(),
@@ -212,6 +225,7 @@ impl Checkpointer {
             shared: Arc::new(Shared {
                 memory,
                 config,
+                shadow: Shadow::new(memory, config.shadow_pages),
                 state: Mutex::new(state),
             }),
         }
@@ -270,24 +284,27 @@ impl Checkpointer {
         // Held over cptfork: no child's end comes between the plan, which knows what was lost, and the freezing, which
         // takes the pages that were.
         let mut state = shared.state.lock();
-        let mut workspace = state.workspaces.pop().unwrap_or_else(Workspace::new);
+        let mut workspace = state
+            .workspaces
+            .pop()
+            .unwrap_or_else(|| Workspace::new(shared.config.ncon));
         workspace.collect(library, shared.memory);
         let way = if incremental && !state.pool.wants_full() {
             state.policy.choose(workspace.installed_pages())
         } else {
             Way::Full
         };
-        let (id, doomed) = match self.freeze(&mut state, way, workspace) {
+        let (id, progress) = match self.freeze(&mut state, way, workspace) {
             Err(CheckpointError::Cptfork(CptforkError::OutOfFrames))
                 if incremental && way != Way::Incremental && state.policy.is_free() =>
             {
-                let mut workspace = Workspace::new();
+                let mut workspace = Workspace::new(shared.config.ncon);
                 workspace.collect(library, shared.memory);
                 self.freeze(&mut state, Way::Incremental, workspace)?
             }
             other => other?,
         };
-        state.flights.begin(id, doomed, begun, awaited);
+        state.flights.begin(id, progress, begun, awaited);
         Ok(id)
     }
 
@@ -296,8 +313,8 @@ impl Checkpointer {
         &self,
         state: &mut State,
         way: Way,
-        workspace: Workspace,
-    ) -> Result<(CheckpointId, Arc<AtomicBool>), CheckpointError> {
+        mut workspace: Workspace,
+    ) -> Result<(CheckpointId, Arc<Progress>), CheckpointError> {
         let shared = &self.shared;
         let (id, kind) = match state.flights.plan(way != Way::Full) {
             Ok(planned) => planned,
@@ -312,13 +329,16 @@ impl Checkpointer {
             (Kind::Incremental { .. }, Way::Copy) => View::Copied,
             (Kind::Incremental { .. }, _) => View::Incremental,
         };
-        let doomed = Arc::default();
+        let same_areas = shadow::note_areas(&mut state.areas, workspace.areas());
+        shared.shadow.begin(id, kind, same_areas, &mut workspace.place);
+        state.flights.ahead(id, &mut workspace.place.ahead);
+        let progress = Arc::default();
         let task = Task {
             shared: Arc::clone(shared),
             id,
             kind,
             ends_epoch: !state.flights.is_full_wanted(),
-            doomed: Arc::clone(&doomed),
+            progress: Arc::clone(&progress),
             crew: state.pool.crew(kind),
             workspace,
         };
@@ -330,7 +350,12 @@ impl Checkpointer {
                 Box::new(move |frozen| task.run(frozen)),
                 Box::new(move |outcome| told.ended(id, outcome)),
             )
-            .map_err(CheckpointError::Cptfork)?;
+            .map_err(|error| {
+                if error == CptforkError::OutOfFrames {
+                    shared.shadow.give_back();
+                }
+                CheckpointError::Cptfork(error)
+            })?;
         state.pool.begin(id, kind);
         state.status.taken += 1;
         match kind {
@@ -338,7 +363,7 @@ impl Checkpointer {
             Kind::Incremental { .. } => state.status.incremental += 1,
         }
         state.status.copied += u64::from(view == View::Copied);
-        Ok((id, doomed))
+        Ok((id, progress))
     }
 
     fn wait_for(&self, id: CheckpointId) -> Result<CheckpointId, CheckpointError> {
@@ -377,6 +402,7 @@ impl Checkpointer {
     /// called without a lock that a pipe's `cancel` takes.
     pub fn spare_lost(&self) {
         self.renew(|pool| pool.leave(CHANNEL));
+        self.shared.shadow.give_back();
     }
 
     /// Gives checkpoints one more way to somewhere safe; the next one is full, and what is in flight is lost. The thesis's
@@ -400,6 +426,7 @@ impl Checkpointer {
     fn renew(&self, change: impl FnOnce(&mut Pool)) {
         let doomed = {
             let mut state = self.shared.state.lock();
+            self.shared.shadow.void();
             change(&mut state.pool);
             let open = state.pool.is_open();
             state.flights.renew(open)
@@ -436,6 +463,9 @@ impl Shared {
             let Some((flight, doomed)) = state.flights.end(id, outcome) else {
                 return;
             };
+            if outcome == Outcome::Lost {
+                self.shadow.void();
+            }
             let result = match outcome {
                 Outcome::Kept => Ok(()),
                 Outcome::Lost => Err(flight.loss.unwrap_or(Loss::Unknown)),
@@ -452,6 +482,10 @@ impl Shared {
         };
         if let Err(loss) = result {
             log::warn!("checkpoint {id} was lost: {loss}");
+            if loss == Loss::Frozen(FrozenError::Cancelled) {
+                // Memory ran out: what is only there to save bytes goes first.
+                self.shadow.give_back();
+            }
         }
         self.cancel(&doomed);
         self.config.ended.raise();

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::file::CheckpointFiles;
 use crate::detection::Detection;
+use crate::format::Compression;
 use crate::policy::Choice;
 use crate::restore::Source;
 
@@ -90,4 +91,8 @@ pub struct PairConfig {
     pub restore: Option<Source>,
     /// How a spare sees that its master has failed. `None`: by the registered function, if there is one, else by heartbeats.
     pub detection: Option<Detection>,
+    /// Pages of the [shadow](crate::checkpoint::CheckpointerConfig::shadow_pages); 0: every page is sent whole.
+    pub shadow_pages: usize,
+    /// How pages that are sent whole are compressed.
+    pub compression: Compression,
 }

@@ -301,6 +301,8 @@ impl Node {
             term: self.pair.lock().term(),
             ncon: self.setup.pair.ncon,
             choice: self.setup.pair.checkpoint,
+            shadow_pages: self.setup.pair.shadow_pages,
+            compression: self.setup.pair.compression,
             ended: &self.application,
         };
         let pipe: &'static Pipe = Box::leak(Box::new(Pipe::new(self)));

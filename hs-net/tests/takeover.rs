@@ -23,7 +23,9 @@ use std::time::{Duration, Instant};
 
 use allocator_api2::boxed::Box as ClassBox;
 use hs_core::checkpoint::file::CheckpointFiles;
-use hs_core::checkpoint::{CheckpointId, CheckpointPipe, Flags, Kind, Need, PipeError, PipeWriter};
+use hs_core::checkpoint::{
+    CheckpointId, CheckpointPipe, Compression, Flags, Kind, Need, PipeError, PipeWriter,
+};
 use hs_core::class::{Class, ClassId};
 use hs_core::event::Event;
 use hs_core::host::{HostMachine, HostMemory, VolatileFiles};
@@ -228,6 +230,8 @@ fn node(role: &str, service: u16, cluster: u16, words: &[String]) -> ! {
         deadline: Duration::from_millis(300),
         ncon: 4,
         checkpoint: Choice::Auto,
+        shadow_pages: 1024,
+        compression: Compression::Lz4,
         checkpoint_files: word("files").map(|name| CheckpointFiles::new(name).expect("a base name")),
         restore: word("restore").map(|name| Source::parse(name).expect("a name")),
         detection: Some(Detection::parse(word("detect").unwrap_or("heartbeat")).expect("signs")),

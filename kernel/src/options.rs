@@ -15,8 +15,10 @@ use core::fmt;
 use core::net::Ipv4Addr;
 use core::time::Duration;
 
+use hs_core::checkpoint::Compression;
 use hs_core::checkpoint::file::CheckpointFiles;
 use hs_core::detection::Detection;
+use hs_core::platform::PAGE_LEN;
 use hs_core::policy::Choice;
 use hs_core::restore::Source;
 use hs_core::role::{Network, PairConfig, Role};
@@ -34,6 +36,14 @@ const NCON_DEFAULT: usize = 4;
 
 /// Most checkpoints in flight that `hs.ncon` may ask for.
 pub const NCON_MAX: usize = 16;
+
+/// The shadow that differences are made to, unless told: little beside the memory of any guest, and as much as is modified
+/// again and again by most.
+const SHADOW_DEFAULT_MIB: usize = 16;
+/// Longest shadow that `hs.shadow-mib` may ask for: its list lies on the kernel's heap.
+const SHADOW_MAX_MIB: usize = 256;
+const SHADOW_EXPECTED: &str = "MiB, from 0 (every page is sent whole) to 256";
+const MIB_PAGES: usize = (1 << 20) / PAGE_LEN;
 
 /// Longest time that `hs.heartbeat-ms` and `hs.deadline-ms` may ask for.
 const TIME_MAX_MS: u64 = 60_000;
@@ -76,17 +86,19 @@ const HEARTBEAT: usize = 6;
 const DEADLINE: usize = 7;
 const NCON: usize = 8;
 const CHECKPOINT: usize = 9;
-const CHECKPOINT_FILE: usize = 10;
-const RESTORE: usize = 11;
-const DETECT: usize = 12;
-const CPTFORK: usize = 13;
-const CHECK_BLOCKS: usize = 14;
-const SEED: usize = 15;
-const LOG: usize = 16;
+const SHADOW: usize = 10;
+const COMPRESS: usize = 11;
+const CHECKPOINT_FILE: usize = 12;
+const RESTORE: usize = 13;
+const DETECT: usize = 14;
+const CPTFORK: usize = 15;
+const CHECK_BLOCKS: usize = 16;
+const SEED: usize = 17;
+const LOG: usize = 18;
 
 /// The options there are, at the index of the constant of the same name. Up to [`DETECT`] they are the
 /// pair's.
-const NAMES: [Name; 17] = [
+const NAMES: [Name; 19] = [
     Name("hs.role"),
     Name("hs.service"),
     Name("hs.machine"),
@@ -97,6 +109,8 @@ const NAMES: [Name; 17] = [
     Name("hs.deadline-ms"),
     Name("hs.ncon"),
     Name("hs.checkpoint"),
+    Name("hs.shadow-mib"),
+    Name("hs.compress"),
     Name("hs.checkpoint-file"),
     Name("hs.restore"),
     Name("hs.detect"),
@@ -338,6 +352,16 @@ impl<'a> Values<'a> {
                 Some("incremental") => Choice::Incremental,
                 Some("full") => Choice::Full,
                 Some(_) => return Err(self.malformed(CHECKPOINT, "auto, copy, incremental or full")),
+            },
+            shadow_pages: match self.number(SHADOW, SHADOW_EXPECTED)? {
+                None => SHADOW_DEFAULT_MIB * MIB_PAGES,
+                Some(mib) if mib <= SHADOW_MAX_MIB as u64 => mib as usize * MIB_PAGES,
+                Some(_) => return Err(self.malformed(SHADOW, SHADOW_EXPECTED)),
+            },
+            compression: match self.0[COMPRESS] {
+                None | Some("none") => Compression::None,
+                Some("lz4") => Compression::Lz4,
+                Some(_) => return Err(self.malformed(COMPRESS, "none or lz4")),
             },
             checkpoint_files: self.parsed(
                 CHECKPOINT_FILE,

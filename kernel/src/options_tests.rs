@@ -35,8 +35,8 @@ fn an_empty_line_is_a_guest_alone() {
 #[test]
 fn a_whole_line() {
     let line = std::format!(
-        "{PAIR} hs.heartbeat-ms=5 hs.deadline-ms=15 hs.ncon=16 hs.checkpoint=copy \
-         hs.cptfork=eager hs.check-blocks=on hs.seed=18446744073709551615 hs.log=trace \
+        "{PAIR} hs.heartbeat-ms=5 hs.deadline-ms=15 hs.ncon=16 hs.checkpoint=copy hs.shadow-mib=256 \
+         hs.compress=lz4 hs.cptfork=eager hs.check-blocks=on hs.seed=18446744073709551615 hs.log=trace \
          -- port=6379 -- x"
     );
     let options = parse(&line).unwrap();
@@ -63,6 +63,10 @@ fn a_whole_line() {
     assert_eq!(pair.deadline, Duration::from_millis(15));
     assert_eq!(pair.ncon, 16);
     assert_eq!(pair.checkpoint, Choice::Copy);
+    assert_eq!(
+        (pair.shadow_pages, pair.compression),
+        (256 * 256, Compression::Lz4)
+    );
     assert_eq!(options.cptfork, Mode::Eager);
     assert!(options.check_blocks);
     assert!(!parse("hs.check-blocks=off").unwrap().check_blocks);
@@ -78,6 +82,7 @@ fn what_need_not_be_said_has_defaults() {
         (pair.heartbeat, pair.deadline, pair.ncon, pair.checkpoint),
         (HEARTBEAT_DEFAULT, DEADLINE_DEFAULT, NCON_DEFAULT, Choice::Auto)
     );
+    assert_eq!((pair.shadow_pages, pair.compression), (4096, Compression::None));
 }
 
 #[test]
@@ -167,6 +172,9 @@ fn what_is_malformed_is_refused_with_what_is_expected() {
         ("hs.ncon", "99999999999999999999"),
         ("hs.checkpoint", "lazy"),
         ("hs.checkpoint", ""),
+        ("hs.shadow-mib", "257"),
+        ("hs.shadow-mib", "off"),
+        ("hs.compress", "zstd"),
         ("hs.cptfork", "Lazy"),
         ("hs.cptfork", "fork"),
         ("hs.check-blocks", "yes"),

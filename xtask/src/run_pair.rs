@@ -82,6 +82,12 @@ pub(crate) struct Options {
     /// How checkpoints are taken: as the last ones speak for, or always by this way.
     #[arg(long, value_name = "WAY", value_parser = ["auto", "copy", "incremental", "full"])]
     checkpoint: Option<String>,
+    /// How pages that are sent whole are compressed.
+    #[arg(long, value_name = "HOW", value_parser = ["none", "lz4"])]
+    compress: Option<String>,
+    /// Memory of the master for copies of pages, so that only what is different in them is sent; 0 sends them whole.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(0..=256))]
+    shadow: Option<u32>,
     /// Keeps checkpoints on the disk too, in two files of this base name: HSCPT for HSCPT0.CPT and HSCPT1.CPT.
     #[arg(long, value_name = "NAME", value_parser = checked(CheckpointFiles::new))]
     checkpoint_file: Option<String>,
@@ -99,9 +105,12 @@ pub(crate) struct Options {
 impl Options {
     /// What goes to the guests' kernels as it is.
     fn for_the_kernel(&self) -> Vec<String> {
+        let shadow_mib = self.shadow.map(|mib| mib.to_string());
         let named = [
             ("hs.cptfork", &self.cptfork),
             ("hs.checkpoint", &self.checkpoint),
+            ("hs.compress", &self.compress),
+            ("hs.shadow-mib", &shadow_mib),
             ("hs.checkpoint-file", &self.checkpoint_file),
             (RESTORE, &self.restore),
             ("hs.detect", &self.detect),
@@ -503,7 +512,7 @@ mod tests {
             (Choice::Tcg, Some(128), Some(5))
         );
         assert_eq!(Line::try_parse_from(["x"]).unwrap().options.forward, 6379);
-        let words = "x --cptfork eager --checkpoint copy --checkpoint-file HSCPT --restore HSCPT0.CPT --detect any(icmp,file:FAIL)";
+        let words = "x --cptfork eager --checkpoint copy --compress lz4 --shadow 0 --checkpoint-file HSCPT --restore HSCPT0.CPT --detect any(icmp,file:FAIL)";
         assert_eq!(
             Line::try_parse_from(words.split(' '))
                 .unwrap()
@@ -512,6 +521,8 @@ mod tests {
             [
                 "hs.cptfork=eager",
                 "hs.checkpoint=copy",
+                "hs.compress=lz4",
+                "hs.shadow-mib=0",
                 "hs.checkpoint-file=HSCPT",
                 "hs.restore=HSCPT0.CPT",
                 "hs.detect=any(icmp,file:FAIL)"
@@ -523,6 +534,8 @@ mod tests {
             "--exit-after soon",
             "--mem 1",
             "--accel xen",
+            "--compress zip",
+            "--shadow 257",
             "--cptfork fork",
             "--checkpoint lazy",
             "--checkpoint-file HSCPT0.CPT",

@@ -9,7 +9,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use allocator_api2::alloc::{Allocator, Layout};
 use allocator_api2::vec::Vec as ClassVec;
 use hs_core::checkpoint::{
-    CheckpointId, CheckpointPipe, Checkpointer, CheckpointerConfig, Flags, Kind, PipeError, PipeWriter,
+    CheckpointId, CheckpointPipe, Checkpointer, CheckpointerConfig, Compression, Flags, Kind, PipeError,
+    PipeWriter,
 };
 use hs_core::class::{Class, ClassId};
 use hs_core::image::{Image, ImageConfig, Progress};
@@ -162,6 +163,8 @@ impl Scene {
             term: Term::FIRST,
             ncon: 2,
             choice: Choice::Auto,
+            shadow_pages: 256,
+            compression: Compression::None,
             ended: &ENDED,
         };
         let checkpointer = Checkpointer::new(context.guest, &TAPE, config);

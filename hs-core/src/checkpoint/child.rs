@@ -4,11 +4,11 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::pool::{Crew, Tee};
+use super::shadow::{Place, Progress};
 use super::{CheckpointId, Kind, Loss, Shared};
-use crate::format::{BUFFER_BYTES, Encoder, Header, Tables};
+use crate::format::{BUFFER_BYTES, Compression, Encoder, Form, Header, Packer, Tables};
 use crate::library::{self, HookEntry, Library};
 use crate::platform::{CheckpointMemory, Frozen, Outcome, PageRange};
 use crate::registry::{Records, Registered, hook};
@@ -25,16 +25,22 @@ pub(super) struct Workspace {
     registered: Registered,
     areas: Vec<PageRange>,
     dirty: Vec<PageRange>,
+    pub(super) place: Place,
+    /// Made by the first child that compresses.
+    packer: Option<Packer>,
 }
 
 impl Workspace {
-    pub(super) fn new() -> Self {
+    /// For one of `ncon` children.
+    pub(super) fn new(ncon: usize) -> Self {
         Self {
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             records: Records::with_room(),
             registered: Registered::default(),
             areas: Vec::with_capacity(AREAS_FEW),
             dirty: Vec::new(),
+            place: Place::among(ncon),
+            packer: None,
         }
     }
 
@@ -51,6 +57,11 @@ impl Workspace {
         self.records.hooks()
     }
 
+    /// The areas that were collected.
+    pub(super) fn areas(&self) -> &[PageRange] {
+        &self.areas
+    }
+
     /// Pages of all areas that were collected.
     pub(super) fn installed_pages(&self) -> usize {
         self.areas.iter().map(|area| area.pages()).sum()
@@ -64,7 +75,7 @@ pub(super) struct Task {
     pub(super) kind: Kind,
     /// What it finds modified was modified since the checkpoint before it.
     pub(super) ends_epoch: bool,
-    pub(super) doomed: Arc<AtomicBool>,
+    pub(super) progress: Arc<Progress>,
     /// Where it goes.
     pub(super) crew: Crew,
     pub(super) workspace: Workspace,
@@ -74,6 +85,8 @@ impl Task {
     pub(super) fn run(mut self, frozen: &dyn Frozen) -> Outcome {
         let mut tee = Tee::new(self.crew);
         let sent = self.send(frozen, &mut tee);
+        // What others have passed is theirs to free, not a pause's.
+        self.workspace.place.ahead.clear();
         let mut state = self.shared.state.lock();
         state.workspaces.push(self.workspace);
         for sink in tee.failed() {
@@ -88,7 +101,7 @@ impl Task {
                 Outcome::Kept
             }
             Err(loss) => {
-                let loss = if self.doomed.load(Ordering::Acquire) {
+                let loss = if self.progress.is_doomed() {
                     Loss::Doomed
                 } else {
                     loss
@@ -106,6 +119,8 @@ impl Task {
             registered,
             areas,
             dirty,
+            place,
+            packer,
         } = &mut self.workspace;
         registered.read(records);
         // Before any page is taken out of the view, or anything sent that could be called back.
@@ -142,19 +157,31 @@ impl Task {
             pages: ranges.iter().map(|range| range.pages() as u64).sum(),
         };
         tee.open(self.id, self.kind).map_err(Loss::Pipe)?;
-        let doomed = &self.doomed;
+        let (shared, progress) = (&self.shared, &self.progress);
         let mut flush = |bytes: &[u8]| {
-            if doomed.load(Ordering::Acquire) {
+            if progress.is_doomed() {
                 return Err(Loss::Doomed);
             }
             tee.write(bytes).map_err(Loss::Pipe)
         };
         let mut encoder = Encoder::begin(buffer, &mut flush, &header, &tables)?;
-        for address in ranges.iter().flat_map(|range| range.iter_pages()) {
-            encoder.page(address, |page| {
-                frozen.take_page(address, page).map_err(Loss::Frozen)
-            })?;
+        if shared.config.compression == Compression::Lz4 && packer.is_none() {
+            *packer = Some(Packer::new());
         }
+        for address in ranges.iter().flat_map(|range| range.iter_pages()) {
+            encoder.page_in_form(address, |page, shorter| {
+                frozen.take_page(address, page).map_err(Loss::Frozen)?;
+                if self.kind != Kind::Full
+                    && let Some(len) = shared.shadow.send(place, address, page, shorter)
+                {
+                    return Ok(Form::Difference(len));
+                }
+                let packed = packer.as_mut().and_then(|packer| packer.pack(page, shorter));
+                Ok(packed.map_or(Form::Whole, Form::Lz4))
+            })?;
+            progress.pass(address + 1);
+        }
+        progress.pass_all();
         let total_bytes = encoder.end()?;
         tee.commit().map_err(Loss::Pipe)?;
         Ok(total_bytes)

@@ -2,8 +2,8 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering};
 
+use super::shadow::Progress;
 use super::{CheckpointId, Kind, Loss, PipeError};
 use crate::platform::{Instant, Outcome};
 
@@ -18,8 +18,8 @@ pub(super) enum Refusal {
 #[derive(Debug)]
 pub(super) struct Flight {
     pub(super) id: CheckpointId,
-    /// Told to its child.
-    pub(super) doomed: Arc<AtomicBool>,
+    /// Shared with its child.
+    pub(super) progress: Arc<Progress>,
     pub(super) taken_at: Instant,
     /// Somebody waits for its end.
     pub(super) awaited: bool,
@@ -90,11 +90,20 @@ impl Flights {
         Ok((id, Kind::Incremental { base }))
     }
 
+    /// Those in flight that a checkpoint of this number comes after, in its generation.
+    pub(super) fn ahead(&self, id: CheckpointId, ahead: &mut Vec<(CheckpointId, Arc<Progress>)>) {
+        let mine = self
+            .live
+            .iter()
+            .filter(|flight| flight.id.generation == id.generation);
+        ahead.extend(mine.map(|flight| (flight.id, Arc::clone(&flight.progress))));
+    }
+
     /// The checkpoint that was planned is in flight.
     pub(super) fn begin(
         &mut self,
         id: CheckpointId,
-        doomed: Arc<AtomicBool>,
+        progress: Arc<Progress>,
         taken_at: Instant,
         awaited: bool,
     ) {
@@ -104,7 +113,7 @@ impl Flights {
         }
         self.live.push(Flight {
             id,
-            doomed,
+            progress,
             taken_at,
             awaited,
             loss: None,
@@ -160,7 +169,7 @@ impl Flights {
             .filter(|flight| which(flight.id) && !flight.is_doomed());
         doomed
             .map(|flight| {
-                flight.doomed.store(true, Ordering::Release);
+                flight.progress.doom();
                 flight.id
             })
             .collect()
@@ -195,6 +204,6 @@ impl Flights {
 
 impl Flight {
     fn is_doomed(&self) -> bool {
-        self.doomed.load(Ordering::Acquire)
+        self.progress.is_doomed()
     }
 }

@@ -98,7 +98,11 @@ pub(super) fn chosen(only: &[String], quick: bool, linux: bool) -> Vec<Phase> {
             name,
             shows,
             words: words(who, &names, only.is_empty(), quick),
-            options: Vec::new(),
+            // What is carried is compared with what was modified: whole pages.
+            options: match who {
+                Who::LimitedPair | Who::Pair => vec![shadow_option("0")],
+                Who::Native | Who::Guest | Who::Linux => Vec::new(),
+            },
             limit: Duration::from_secs(if quick { quick_s } else { full_s }),
         });
     }
@@ -112,6 +116,8 @@ const PROGRAM_LIMIT: Duration = Duration::from_secs(24 * 3600);
 pub(super) fn program(knobs: &str) -> Phase {
     let pair = knobs.split_whitespace().any(|word| word == "sink=link");
     let (mut words, mut options) = (Vec::new(), Vec::new());
+    // As in a guest alone: all pages are sent whole, unless it is asked for.
+    let mut shadow_mib = "0";
     if pair {
         words.push("pair".to_owned());
     }
@@ -121,8 +127,13 @@ pub(super) fn program(knobs: &str) -> Phase {
             // A pair's node is told these by its kernel's options.
             Some(("mode", mode)) if pair => options.push(format!("hs.cptfork={mode}")),
             Some(("way", way)) if pair => options.push(format!("hs.checkpoint={way}")),
+            Some(("shadow-mib", mib)) if pair => shadow_mib = mib,
+            Some(("compress", how)) if pair => options.push(format!("hs.compress={how}")),
             _ => words.push(word.into()),
         }
+    }
+    if pair {
+        options.push(shadow_option(shadow_mib));
     }
     Phase {
         who: if pair { Who::Pair } else { Who::Guest },
@@ -132,6 +143,10 @@ pub(super) fn program(knobs: &str) -> Phase {
         options,
         limit: PROGRAM_LIMIT,
     }
+}
+
+fn shadow_option(mib: &str) -> String {
+    format!("hs.shadow-mib={mib}")
 }
 
 /// Whether the experiment `name` is part of a run with this `--only`.
@@ -210,12 +225,21 @@ mod tests {
             (Who::Guest, "run mem-kib=4096 sink=pipe mode=eager")
         );
         assert!(alone.options.is_empty());
-        let pair = program("sink=link regions=2 mode=eager way=copy");
+        let pair = program("sink=link regions=2 mode=eager way=copy compress=lz4");
         assert_eq!(
             (pair.who, pair.words.join(" ").as_str()),
             (Who::Pair, "pair run sink=link regions=2")
         );
-        assert_eq!(pair.options, ["hs.cptfork=eager", "hs.checkpoint=copy"]);
+        assert_eq!(
+            pair.options,
+            [
+                "hs.cptfork=eager",
+                "hs.checkpoint=copy",
+                "hs.compress=lz4",
+                "hs.shadow-mib=0"
+            ]
+        );
+        assert_eq!(program("sink=link shadow-mib=8").options, ["hs.shadow-mib=8"]);
         assert_eq!(program("").words, ["run"]);
     }
 

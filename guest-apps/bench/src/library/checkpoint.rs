@@ -16,7 +16,7 @@ use kernel::cpt::{Mode, Other};
 
 use super::pages::Pages;
 use super::sink::Nowhere;
-use super::taker::{Checkpoints, Taker};
+use super::taker::{Checkpoints, Taker, Wire};
 use super::{clear, start};
 use crate::failure::Failure;
 use crate::raw::child::{Child, Expected, Nursery, Take, When};
@@ -82,7 +82,7 @@ pub(super) fn checkpoints(
     pages: &Pages,
     dirty: &[usize],
 ) -> Result<(Measured, u64), Failure> {
-    let taker = Taker::alone(context, &Nowhere, Choice::Incremental);
+    let taker = Taker::alone(context, &Nowhere, Choice::Incremental, Wire::default());
     taker.catch_up()?;
     let flags = Flags::ASYNC | Flags::INCREMENTAL;
     let mut checkpoints = Checkpoints::new(&taker, pages, dirty, flags)?;

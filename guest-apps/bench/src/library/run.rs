@@ -7,7 +7,8 @@
 //! `bytes` is contents of the measured pages, the mean of full and incremental checkpoints as they were taken. `header_bytes` is
 //! all else: per checkpoint some 110, 16 for each region and one for the library, 96 for each descriptor, 16 for each thread
 //! and signal, 8 for each run of pages and for each 16 pages; in full ones also the library's own pages. In a pair there is
-//! also what the service stack modified.
+//! also what the service stack modified. Where pages are sent as differences or compressed, `bytes` stays what they hold, and
+//! the log says what was sent.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -27,12 +28,12 @@ use kernel::time::stopwatch_ns;
 
 use super::pages::Pages;
 use super::sink::{Local, Nowhere};
-use super::taker::{Checkpoints, Taker};
+use super::taker::{Checkpoints, Taker, Wire};
 use super::{clear, mode_of, registered, start};
-use crate::Context;
 use crate::failure::Failure;
 use crate::raw::memory::check_room;
 use crate::rounds::{Point, Repeats, measure, since, us};
+use crate::{Context, MIB_PAGES};
 
 /// Rounds for the stall, at most: the loop has shown the rest.
 const ROUNDS_MAX: usize = 20;
@@ -73,10 +74,14 @@ pub(super) fn into(
     point: &Point,
     series: &str,
 ) -> Result<Figure, Failure> {
+    let wire = Wire {
+        shadow_pages: knobs.shadow_mib * MIB_PAGES,
+        compression: knobs.compression,
+    };
     start(context, knobs.freeze.map(mode_of))?;
     let result = run(
         knobs,
-        &Taker::alone(context, pipe, knobs.way),
+        &Taker::alone(context, pipe, knobs.way, wire),
         runs,
         point,
         series,
@@ -134,6 +139,10 @@ fn run(knobs: &Knobs, taker: &Taker, runs: usize, point: &Point, series: &str) -
     let taken = (after.taken - status.taken).max(1);
     let full = after.full - status.full;
     let lost = statistics::median(&looped.lost);
+    log::info!(
+        "{} bytes were sent for each checkpoint",
+        (after.bytes - status.bytes) / taken
+    );
     log::info!(
         "the writer lost {:.1} % of its throughput; {full} of {taken} checkpoints were full, {} copied",
         lost * 100.0,

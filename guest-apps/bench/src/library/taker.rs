@@ -3,7 +3,9 @@
 use core::time::Duration;
 
 use bench_plan::contents;
-use hs_core::checkpoint::{CheckpointError, CheckpointPipe, Checkpointer, CheckpointerConfig, Flags};
+use hs_core::checkpoint::{
+    CheckpointError, CheckpointPipe, Checkpointer, CheckpointerConfig, Compression, Flags,
+};
 use hs_core::event::Status;
 use hs_core::policy::Choice;
 use hs_core::role::Term;
@@ -24,27 +26,45 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 static ENDED: Signal = Signal::new();
 
+/// In which form pages are sent.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Wire {
+    /// Pages that differences can be made to.
+    pub(crate) shadow_pages: usize,
+    pub(crate) compression: Compression,
+}
+
 /// Takes checkpoints.
 pub(crate) enum Taker {
-    /// Of a guest alone.
-    Alone(Checkpointer),
+    /// Of a guest alone, and whether it sends every page whole.
+    Alone(Checkpointer, bool),
     /// Of a pair's master.
     Node(&'static Node),
 }
 
 impl Taker {
     /// Of a guest alone: its checkpoints go to `pipe`.
-    pub(crate) fn alone(context: Context, pipe: &'static dyn CheckpointPipe, choice: Choice) -> Self {
+    pub(crate) fn alone(
+        context: Context,
+        pipe: &'static dyn CheckpointPipe,
+        choice: Choice,
+        wire: Wire,
+    ) -> Self {
         let config = CheckpointerConfig {
             application: APPLICATION,
             term: Term::FIRST,
             ncon: NCON,
             choice,
+            shadow_pages: wire.shadow_pages,
+            compression: wire.compression,
             ended: &ENDED,
         };
         let checkpointer = Checkpointer::new(context.guest, pipe, config);
         checkpointer.spare_joined();
-        Taker::Alone(checkpointer)
+        Taker::Alone(
+            checkpointer,
+            wire.shadow_pages == 0 && wire.compression == Compression::None,
+        )
     }
 
     /// Takes a checkpoint: how long the call took, in nanoseconds. Where all slots are taken it is made again when one is free,
@@ -58,7 +78,7 @@ impl Taker {
             let seen = self.ended().seen();
             let begun = stopwatch_ns();
             let taken = match self {
-                Taker::Alone(checkpointer) => checkpointer.checkpoint(flags, || ()),
+                Taker::Alone(checkpointer, _) => checkpointer.checkpoint(flags, || ()),
                 Taker::Node(node) => node.checkpoint(flags),
             };
             match taken {
@@ -108,12 +128,13 @@ impl Taker {
     }
 
     /// Bytes of an incremental checkpoint with nothing modified. `None`: none can be had, because the policy is for full
-    /// ones or the service stack of a pair's node modifies pages of its own.
+    /// ones or the service stack of a pair's node modifies pages of its own; or its length would tell nothing, because not all
+    /// pages are sent whole.
     ///
     /// # Errors
     /// As for [`checkpoint`](Self::checkpoint).
     pub(crate) fn empty_bytes(&self) -> Result<Option<u64>, Failure> {
-        if matches!(self, Taker::Node(_)) {
+        if matches!(self, Taker::Node(_) | Taker::Alone(_, false)) {
             return Ok(None);
         }
         self.catch_up()?;
@@ -126,14 +147,14 @@ impl Taker {
     /// The library's counters.
     pub(crate) fn status(&self) -> Status {
         match self {
-            Taker::Alone(checkpointer) => checkpointer.status(),
+            Taker::Alone(checkpointer, _) => checkpointer.status(),
             Taker::Node(node) => node.status(),
         }
     }
 
     fn ended(&self) -> &Signal {
         match self {
-            Taker::Alone(checkpointer) => checkpointer.ended(),
+            Taker::Alone(checkpointer, _) => checkpointer.ended(),
             Taker::Node(node) => node.signal(),
         }
     }

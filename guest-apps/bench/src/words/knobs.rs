@@ -2,6 +2,7 @@
 
 use alloc::string::ToString;
 
+use hs_core::checkpoint::Compression;
 use hs_core::policy::Choice;
 use hs_core::{CLASSES_MAX, DESCRIPTORS_MAX, SIGNALS_MAX, THREADS_MAX};
 
@@ -9,7 +10,7 @@ use super::WordError;
 
 /// Their names, for whoever misspelt one.
 pub(super) const NAMES: &str = "mem-kib=, regions=, descriptors=, threads=, signals=, dirty-pct=, contiguity=, \
-     interval-ms=, checkpoints=, sink=null|pipe|link, mode=lazy|eager|faults, way=auto|copy|incremental|full";
+     interval-ms=, checkpoints=, sink=null|pipe|link, mode=lazy|eager|faults, way=auto|copy|incremental|full, shadow-mib=, compress=none|lz4";
 
 /// Where the checkpoints go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,6 +89,10 @@ pub struct Knobs {
     pub freeze: Option<Freeze>,
     /// What the policy may choose from.
     pub way: Choice,
+    /// Memory for copies of pages that differences are made to, in MiB. 0: all pages are sent whole.
+    pub shadow_mib: usize,
+    /// How pages that are sent whole are compressed.
+    pub compression: Compression,
 }
 
 impl Default for Knobs {
@@ -106,6 +111,8 @@ impl Default for Knobs {
             sink: Sink::Null,
             freeze: None,
             way: Choice::Auto,
+            shadow_mib: 0,
+            compression: Compression::None,
         }
     }
 }
@@ -123,6 +130,7 @@ const _: () = {
 };
 const CONTIGUITY_MAX: usize = MEMORY_KIB_MAX / 4;
 const INTERVAL_MS_MAX: usize = 60_000;
+const SHADOW_MIB_MAX: usize = 256;
 const CHECKPOINTS_MAX: usize = 1_000_000;
 
 impl Knobs {
@@ -187,6 +195,16 @@ impl Knobs {
                     _ => return Err(malformed("way", value, "auto, copy, incremental or full")),
                 };
             }
+            "shadow-mib" => {
+                self.shadow_mib = number("shadow-mib", SHADOW_MIB_MAX, 0, "MiB, from 0 to 256")?;
+            }
+            "compress" => {
+                self.compression = match value {
+                    "none" => Compression::None,
+                    "lz4" => Compression::Lz4,
+                    _ => return Err(malformed("compress", value, "none or lz4")),
+                };
+            }
             _ => return Err(WordError::Unknown(word.to_string())),
         }
         Ok(())
@@ -202,6 +220,8 @@ impl Knobs {
         let said = [
             (self.freeze.is_some(), "mode", "hs.cptfork"),
             (self.way != Choice::Auto, "way", "hs.checkpoint"),
+            (self.shadow_mib != 0, "shadow-mib", "hs.shadow-mib"),
+            (self.compression != Compression::None, "compress", "hs.compress"),
         ];
         if let Some((_, knob, option)) = said.into_iter().find(|(said, ..)| *said && pair) {
             return Err(WordError::SaidOtherwise { knob, option });

@@ -1,5 +1,6 @@
 use alloc::string::ToString;
 
+use hs_core::checkpoint::Compression;
 use hs_core::policy::Choice;
 
 use super::*;
@@ -54,7 +55,7 @@ fn a_run_has_all_the_knobs() {
         })
     );
     let line = "run mem-kib=9216 regions=3 descriptors=64 threads=5 signals=2 dirty-pct=95 contiguity=25 interval-ms=10 \
-                checkpoints=7 sink=pipe mode=eager way=copy";
+                checkpoints=7 sink=pipe mode=eager way=copy shadow-mib=4 compress=lz4";
     assert_eq!(
         parse(line),
         Ok(Orders::Run {
@@ -71,6 +72,8 @@ fn a_run_has_all_the_knobs() {
                 sink: Sink::Pipe,
                 freeze: Some(Freeze::Eager),
                 way: Choice::Copy,
+                shadow_mib: 4,
+                compression: Compression::Lz4,
             },
             pair: false
         })
@@ -96,6 +99,12 @@ fn what_is_not_right_is_refused_by_name() {
         ("run regions=3 mem-kib=8", "regions=3: more than the 2 pages"),
         ("run sink=disk", "sink=disk: sink takes null, pipe or link"),
         ("run mode=slow", "mode=slow"),
+        ("run shadow-mib=257", "shadow-mib=257: shadow-mib takes MiB"),
+        ("run compress=zip", "compress=zip: compress takes none or lz4"),
+        (
+            "pair run sink=link compress=lz4",
+            "compress=: a pair's node is told this by hs.compress=",
+        ),
         ("run way=none", "way=none"),
         ("run sink=link", "sink=link takes a pair"),
         ("pair run sink=null", "sink=null: a pair's checkpoints"),

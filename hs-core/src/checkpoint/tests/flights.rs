@@ -6,9 +6,9 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::super::flights::{Flights, Refusal};
+use super::super::shadow::Progress;
 use super::super::{CheckpointId, Kind, Loss, PipeError};
 use super::Dice;
 use crate::platform::{Instant, Outcome};
@@ -37,7 +37,7 @@ struct Child {
     kind: Kind,
     contents: BTreeMap<usize, u64>,
     dirty: BTreeSet<usize>,
-    doomed: Arc<AtomicBool>,
+    progress: Arc<Progress>,
     delivered: bool,
     /// It has ended, but the checkpointer was not told yet.
     outcome: Option<Outcome>,
@@ -127,10 +127,7 @@ impl World {
                 let (Err(Refusal::NoSlot), Some(newest)) = (planned, newest) else {
                     return planned;
                 };
-                let live = self
-                    .children
-                    .iter()
-                    .filter(|child| !child.doomed.load(Ordering::Relaxed));
+                let live = self.children.iter().filter(|child| !child.progress.is_doomed());
                 let bases = live.map(|child| child.id).chain(self.flights.kept());
                 let base = bases
                     .filter(|id| id.generation == newest.generation)
@@ -162,16 +159,16 @@ impl World {
         let dirty = core::mem::take(&mut self.dirty);
         let contents = (0..CELLS).filter(|cell| kind == Kind::Full || dirty.contains(cell));
         let contents = contents.map(|cell| (cell, self.cells[cell])).collect();
-        let doomed = Arc::new(AtomicBool::new(false));
+        let progress = Arc::<Progress>::default();
         self.flights
-            .begin(id, Arc::clone(&doomed), Instant::default(), false);
+            .begin(id, Arc::clone(&progress), Instant::default(), false);
         self.truth.insert(id, self.cells);
         self.children.push(Child {
             id,
             kind,
             contents,
             dirty,
-            doomed,
+            progress,
             delivered: false,
             outcome: None,
             cut_off: false,
@@ -223,9 +220,7 @@ impl World {
         }
         self.flights.end(child.id, outcome);
         if self.planted == Planted::NoDoom {
-            self.children
-                .iter()
-                .for_each(|child| child.doomed.store(false, Ordering::Relaxed));
+            self.children.iter().for_each(|child| child.progress.pardon());
         }
         Ok(())
     }
@@ -275,7 +270,7 @@ impl World {
                 self.deliver(index)?;
                 self.finish(index, Outcome::Kept);
                 let child = &self.children[index];
-                if child.doomed.load(Ordering::Relaxed) || child.cut_off {
+                if child.progress.is_doomed() || child.cut_off {
                     self.finish(index, Outcome::Lost);
                 }
                 self.tell(index)?;

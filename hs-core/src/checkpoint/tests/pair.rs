@@ -13,6 +13,7 @@ use allocator_api2::vec::Vec as ClassVec;
 use super::super::*;
 use super::Dice;
 use crate::class::{Class, ClassId};
+use crate::format::{Content, Decoder, Item, Limits};
 use crate::host::{HostMachine, HostMemory, Session};
 use crate::image::{Image, ImageConfig, ImageError, Progress};
 use crate::platform::PAGE_LEN;
@@ -154,6 +155,15 @@ pub(in super::super) fn choosing(
     ncon: usize,
     choice: Choice,
 ) -> (Checkpointer, Arc<Held>) {
+    sending(memory, ncon, choice, Compression::None)
+}
+
+fn sending(
+    memory: &'static dyn CheckpointMemory,
+    ncon: usize,
+    choice: Choice,
+    compression: Compression,
+) -> (Checkpointer, Arc<Held>) {
     static ENDED: Signal = Signal::new();
     let held = Arc::new(Held::default());
     let pipe = Box::leak(Box::new(HeldPipe(Arc::clone(&held))));
@@ -162,6 +172,8 @@ pub(in super::super) fn choosing(
         term: Term::FIRST,
         ncon,
         choice,
+        shadow_pages: 64,
+        compression,
         ended: &ENDED,
     };
     (Checkpointer::new(memory, pipe, config), held)
@@ -211,9 +223,9 @@ fn listener(number: usize, port: usize) -> Descriptor {
 }
 
 impl Pair {
-    fn new(memory: &'static HostMemory, choice: Choice) -> Self {
+    fn new(memory: &'static HostMemory, choice: Choice, compression: Compression) -> Self {
         let classes = [1, 2].map(|id| Class::create(ClassId(id), 3 * PAGE_LEN).unwrap());
-        let (checkpointer, held) = choosing(memory, NCON, choice);
+        let (checkpointer, held) = sending(memory, NCON, choice, compression);
         checkpointer.spare_joined();
         let spare = memory.twin();
         Self {
@@ -429,19 +441,68 @@ impl Pair {
 fn the_spare_equals_the_master_at_each_checkpoint_whatever_is_lost() {
     let session = Session::start(512);
     let mut losses = 0;
+    let mut runs = BTreeMap::new();
     let choices = [Choice::Auto, Choice::Incremental, Choice::Copy, Choice::Full];
     for seed in 0..200 {
         std::println!("seed {seed}");
         session.restart();
         let mut dice = Dice(seed);
-        let mut pair = Pair::new(session.memory(), choices[seed as usize % choices.len()]);
+        let compression = [Compression::None, Compression::Lz4][seed as usize / choices.len() % 2];
+        let mut pair = Pair::new(
+            session.memory(),
+            choices[seed as usize % choices.len()],
+            compression,
+        );
         for _ in 0..120 {
             pair.step(&mut dice);
         }
         pair.settle();
         losses += pair.losses;
+        for channel in pair.held.channels().values() {
+            count_runs(session.memory(), &channel.bytes, &mut runs);
+        }
     }
     assert!(losses > 100, "{losses} losses show little");
+    assert!(runs.len() == Content::ALL.len(), "{runs:?} show little");
+}
+
+/// Counts the runs of a checkpoint, as far as it was written.
+fn count_runs(memory: &HostMemory, mut bytes: &[u8], runs: &mut BTreeMap<Content, usize>) {
+    let mut decoder = Decoder::new(Limits {
+        window: memory.window(),
+        threads: 64,
+        descriptors: 64,
+        signals: 5,
+        areas: 1024,
+        pages: 1 << 20,
+    });
+    while let Some(item) = decoder.next(&mut bytes).expect("what is written is sound") {
+        if let Item::Run(_, content) = item {
+            *runs.entry(content).or_default() += 1;
+        }
+    }
+}
+
+#[test]
+fn scattered_updates_take_a_tenth_of_their_pages_at_most() {
+    const PAGES: usize = 200;
+    let session = Session::start(512);
+    let (checkpointer, held) = checkpointer(session.memory(), NCON);
+    checkpointer.spare_joined();
+    let class = Class::create(ClassId(9), PAGES * PAGE_LEN).unwrap();
+    let mut value = ClassVec::new_in(class);
+    value.resize(60 * PAGE_LEN, 3_u8);
+    let mut lens = Vec::new();
+    for round in 0_u64..4 {
+        for page in 0..60 {
+            value[page * PAGE_LEN..][..8].copy_from_slice(&round.to_le_bytes());
+        }
+        lens.push(send(&checkpointer, &held, Flags::INCREMENTAL).1.len());
+    }
+    // Everything; each page whole; and then what is different in it.
+    assert!(lens[1] > 60 * PAGE_LEN, "{lens:?}");
+    assert!(lens[2] < 60 * PAGE_LEN / 10, "{lens:?}");
+    assert!(lens[3] <= lens[2], "{lens:?}");
 }
 
 /// All bytes of the checkpoint, which the spare acknowledges.
