@@ -11,9 +11,9 @@ mod volatile;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use files::HostFiles;
-pub use volatile::VolatileFiles;
 pub use machine::HostMachine;
 pub use memory::HostMemory;
+pub use volatile::VolatileFiles;
 
 static TURN: Mutex<()> = Mutex::new(());
 

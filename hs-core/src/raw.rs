@@ -7,8 +7,8 @@ mod checkpoint_lock;
 pub(crate) mod host;
 mod lock;
 mod memory;
-mod scope;
 mod registered;
+mod scope;
 
 pub use checkpoint_lock::CheckpointLock;
 pub use lock::SleepingLock;

@@ -8,7 +8,8 @@ use hs_core::class::outside_classes;
 use hs_core::event::Event;
 use hs_core::platform::{
     CheckpointMemory, ChildBody, Console, Cptctl, CptctlError, CptforkError, EndedHook, Exit, Files, Instant,
-    Machine, MapError, Nic, PAGE_LEN, PageRange, Priority, SpawnError, StagedPage, Statics, THREAD_SLOTS, View,
+    Machine, MapError, Nic, PAGE_LEN, PageRange, Priority, SpawnError, StagedPage, Statics, THREAD_SLOTS,
+    View,
 };
 
 use crate::mem::frames::{self, PhysFrame};

@@ -12,8 +12,8 @@ mod run;
 mod runner;
 mod signals;
 mod tetris;
-mod visitors;
 mod typist;
+mod visitors;
 
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};

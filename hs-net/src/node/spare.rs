@@ -153,7 +153,7 @@ impl Node {
     }
 
     /// Takes up what the image holds: memory, library, descriptors and stack; ends this node as `doing` says, if it cannot.
-    pub(super) fn take_up(&self, image: Image, doing: &str) -> (Restored, &'static mut Service) {
+    pub(super) fn take_up(&'static self, image: Image, doing: &str) -> (Restored, &'static mut Service) {
         let machine = self.setup.machine;
         let restored = match restore::restore(image) {
             Ok(restored) => restored,

@@ -16,6 +16,7 @@
 
 #[cfg(not(test))]
 pub mod blk;
+#[cfg(not(test))]
 pub mod console;
 #[cfg(not(test))]
 pub mod events;
@@ -29,6 +30,7 @@ pub mod net;
 pub mod pci;
 #[cfg(not(test))]
 pub mod power;
+#[cfg(not(test))]
 pub mod probe;
 pub mod queue;
 pub mod rtc;

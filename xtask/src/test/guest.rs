@@ -176,6 +176,7 @@ pub(super) fn reports(ground: &Ground) -> Result<String> {
         let (status, log) = boot(
             ground,
             &format!("hs.log=info -- ends-by={what}"),
+            None,
             BOOT_LIMIT,
             hear,
         )?;

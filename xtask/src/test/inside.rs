@@ -159,7 +159,11 @@ impl Ground {
     }
 
     /// What an ordinary pair is made of.
-    pub(super) fn ingredients<'a>(&'a self, words: &'a [String], images: [PathBuf; 2]) -> Result<Ingredients<'a>> {
+    pub(super) fn ingredients<'a>(
+        &'a self,
+        words: &'a [String],
+        images: [PathBuf; 2],
+    ) -> Result<Ingredients<'a>> {
         Ok(Ingredients {
             plan: &self.plan,
             machine: &self.machine,

@@ -15,7 +15,7 @@ use super::{CheckpointFiles, FileSink, GROWTH_LEAST_BYTES};
 use crate::checkpoint::tests::Dice;
 use crate::checkpoint::tests::pair::{Held, HeldPipe, choosing, config};
 use crate::class::{Class, ClassId};
-use crate::host::{VolatileFiles, HostMachine, HostMemory, Session};
+use crate::host::{HostMachine, HostMemory, Session, VolatileFiles};
 use crate::platform::{Files, PAGE_LEN};
 use crate::registry::descriptor::FilePath;
 use crate::restore::{self, FromFileError, Refused, Source};

@@ -5,9 +5,9 @@ use core::net::SocketAddrV4;
 use hs_core::platform::FileError;
 use hs_core::registry::descriptor::{Descriptor, DescriptorKind, FileMode, FilePath};
 
+use super::Descriptors;
 use super::error::ReopenError;
 use super::table::{Open, OpenFile};
-use super::Descriptors;
 use crate::service::{Service, UdpError};
 
 impl Descriptors {
