@@ -151,7 +151,7 @@ impl LibraryArea {
         entries.filter(|(_, class)| class.serial != 0)
     }
 
-    /// The class at `place` of the table, if there is one.
+    /// The class at `place` of the table, if there is one. (No handle has the serial number 0.)
     #[inline]
     pub(crate) fn class(&self, place: usize) -> Option<&ClassEntry> {
         self.classes.get(place).filter(|class| class.serial != 0)
@@ -374,6 +374,12 @@ impl Library {
     /// Where blocks are accounted for, if they are.
     pub(crate) fn ledger(&mut self) -> Option<&mut Ledger> {
         self.ledger.as_mut()
+    }
+
+    /// Whether there is one.
+    #[inline]
+    pub(crate) fn keeps_ledger(&self) -> bool {
+        self.ledger.is_some()
     }
 
     /// As [`ledger`](Self::ledger), with what it is held against.

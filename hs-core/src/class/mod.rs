@@ -215,13 +215,15 @@ impl Class {
         .unwrap_or_else(|error| panic!("a class was asked what it holds: {error}"))
     }
 
-    /// Where its header is.
+    /// Where its header is, if it is there.
     #[inline]
+    fn address(self, library: &Library) -> Option<usize> {
+        let class = library.tables().class(self.place as usize)?;
+        (class.serial == self.serial).then_some(class.header)
+    }
+
     fn header(self, library: &Library) -> Result<usize, ClassError> {
-        match library.tables().class(self.place as usize) {
-            Some(class) if class.serial == self.serial => Ok(class.header),
-            _ => Err(ClassError::Destroyed),
-        }
+        self.address(library).ok_or(ClassError::Destroyed)
     }
 
     /// A block for `layout`, and how long it is in truth, as the class's [`Allocator`](allocator_api2::alloc::Allocator) gives
@@ -244,29 +246,46 @@ impl Class {
     /// A block for `layout`, which is not empty, and its length.
     #[inline]
     pub(crate) fn malloc(self, layout: Layout) -> Result<(usize, usize), ClassError> {
-        let bucket = Bucket::of(layout).ok_or(ClassError::TooLarge(layout))?;
+        if let Some(bucket) = Bucket::of(layout)
+            && let Some(block) = self.malloc_ready(bucket)
+        {
+            return Ok((block, bucket.block_bytes()));
+        }
+        self.malloc_slowly(layout)
+    }
+
+    /// A block that the class has, if nobody keeps account of it.
+    #[inline]
+    fn malloc_ready(self, bucket: Bucket) -> Option<usize> {
         let mut library = library::lock_for_blocks();
+        let library = library.as_mut().filter(|library| !library.keeps_ledger())?;
+        let address = self.address(library)?;
+        let (header, mut words) = library.window_mut().table_mut::<ClassHeader>(address);
+        debug_assert!(header.magic == MAGIC, "the table of classes and a class differ");
+        header.buckets.malloc(&mut words, bucket)
+    }
+
+    /// Grows, accounts for the block, or says why there is none.
+    #[cold]
+    fn malloc_slowly(self, layout: Layout) -> Result<(usize, usize), ClassError> {
+        let bucket = Bucket::of(layout).ok_or(ClassError::TooLarge(layout))?;
+        let mut library = library::lock();
         let library = library.as_mut().ok_or(ClassError::NotStarted)?;
         let address = self.header(library)?;
         let (header, mut words) = library.window_mut().table_mut::<ClassHeader>(address);
-        debug_assert!(header.magic == MAGIC, "the table of classes and a class differ");
         let block = match header.buckets.malloc(&mut words, bucket) {
             Some(block) => block,
-            None => self.malloc_grown(library, address, bucket)?,
+            None => {
+                self.grow(library, address, bucket)?;
+                let (header, mut words) = library.window_mut().table_mut::<ClassHeader>(address);
+                let block = header.buckets.malloc(&mut words, bucket);
+                block.expect("a class that grew for a block has room for it")
+            }
         };
-        if library.ledger().is_some() {
-            note(library, |ledger| ledger.enter(block, bucket));
+        if let Some(ledger) = library.ledger() {
+            ledger.enter(block, bucket);
         }
         Ok((block, bucket.block_bytes()))
-    }
-
-    #[cold]
-    fn malloc_grown(self, library: &mut Library, header: usize, bucket: Bucket) -> Result<usize, ClassError> {
-        let _outer = scope::leave();
-        self.grow(library, header, bucket)?;
-        let (header, mut words) = library.window_mut().table_mut::<ClassHeader>(header);
-        let block = header.buckets.malloc(&mut words, bucket);
-        Ok(block.expect("a class that grew for a block has room for it"))
     }
 
     /// Takes a block back. The thesis's `hs_free`.
@@ -278,12 +297,13 @@ impl Class {
         let bucket = Bucket::of(layout).expect("a block was given out for this layout");
         let mut library = library::lock_for_blocks();
         let Some(library) = library.as_mut() else { return };
-        if library.ledger().is_some() {
-            self.check(library, block, layout, bucket);
-            note(library, |ledger| ledger.remove(block));
+        if library.keeps_ledger() {
+            self.strike_out(library, block, layout, bucket);
         }
         // A class that is gone had no blocks.
-        let Ok(address) = self.header(library) else { return };
+        let Some(address) = self.address(library) else {
+            return;
+        };
         let (header, mut words) = library.window_mut().table_mut::<ClassHeader>(address);
         header.buckets.free(&mut words, block, bucket);
     }
@@ -300,20 +320,21 @@ impl Class {
         if new_bucket < old_bucket {
             let mut library = library::lock_for_blocks();
             let library = library.as_mut()?;
-            if library.ledger().is_some() {
-                self.check(library, block, old, old_bucket);
-                note(library, |ledger| ledger.enter(block, new_bucket));
+            if library.keeps_ledger() {
+                self.strike_out(library, block, old, old_bucket);
+                let _outer = scope::leave();
+                library.ledger()?.enter(block, new_bucket);
             }
-            let address = self.header(library).ok()?;
+            let address = self.address(library)?;
             let (header, mut words) = library.window_mut().table_mut::<ClassHeader>(address);
             header.buckets.shrink(&mut words, block, old_bucket, new_bucket);
         }
         Some(new_bucket.block_bytes())
     }
 
-    /// Ends the program if `block` is not a block of the class, given out for `layout`.
+    /// Strikes a block out of the ledger; ends the program if it is not one of the class, given out for `layout`.
     #[cold]
-    fn check(self, library: &mut Library, block: usize, layout: Layout, bucket: Bucket) {
+    fn strike_out(self, library: &mut Library, block: usize, layout: Layout, bucket: Bucket) {
         let _outer = scope::leave();
         let owner = Self::owning(library, block);
         let id = |library: &Library, class: Self| {
@@ -340,6 +361,9 @@ impl Class {
                 fault,
             };
             panic!("{report}");
+        }
+        if let Some(ledger) = library.ledger() {
+            ledger.remove(block);
         }
     }
 
@@ -442,11 +466,4 @@ impl Class {
         }
         Ok(())
     }
-}
-
-/// Writes to the ledger, if there is one.
-#[cold]
-fn note(library: &mut Library, note: impl FnOnce(&mut ledger::Ledger)) {
-    let _outer = scope::leave();
-    library.ledger().map(note);
 }
