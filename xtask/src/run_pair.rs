@@ -528,8 +528,12 @@ mod tests {
                 "hs.detect=any(icmp,file:FAIL)"
             ]
         );
+        let words = "x --disk other.img --disk-mib 100";
+        let options = Line::try_parse_from(words.split(' ')).unwrap().options;
+        assert_eq!((options.disk, options.disk_mib), (Some("other.img".into()), 100));
         for refused in [
             "--forward 70000",
+            "--disk-mib 4000",
             "--kill-master-after -1",
             "--exit-after soon",
             "--mem 1",

@@ -204,7 +204,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "run-refusals",
-        shows: "a port in use and an unknown application are refused by name",
+        shows: "what is in use, unknown or no disk is refused by name",
         body: Body::Here(run::refusals),
     },
     Step {

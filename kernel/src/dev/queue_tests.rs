@@ -297,3 +297,29 @@ fn goes_on_beyond_64_ki_buffers() {
     }
     assert_eq!(own.len(), QUEUE_LEN);
 }
+
+/// A request is two descriptors: what the device reads, and behind it what it writes.
+#[test]
+fn a_request_comes_back_with_its_answer() {
+    let (mut queue, mut device, mut own) = pair();
+    let buffer = own.pop().unwrap();
+    let start = place(&buffer);
+    queue.give_request(buffer, 16, 60);
+    let index = device.next().unwrap();
+    let descriptor = |index: u16| device.descriptors + u64::from(index) * 16;
+    let (has_next, next) = (
+        Device::word::<u16>(descriptor(index) + 12),
+        Device::word::<u16>(descriptor(index) + 14),
+    );
+    assert_eq!((device.buffer(index), has_next), ((start as u64, 16), 1));
+    let writable = Device::word::<u16>(descriptor(next) + 12);
+    assert_eq!((device.buffer(next), writable), ((start as u64 + 16, 44), 2));
+    Device::set(start as u64 + 59, 7u8);
+    device.complete(u32::from(index), 44);
+    let (buffer, len) = queue.take().unwrap().unwrap();
+    assert_eq!((place(&buffer), buffer[59], len), (start, 7, 44));
+    // Both descriptors are free again.
+    for buffer in core::iter::once(buffer).chain(own) {
+        queue.give_writable(buffer);
+    }
+}

@@ -348,3 +348,7 @@ impl<D: Disk> Cache<D> {
         Ok(count)
     }
 }
+
+#[cfg(test)]
+#[path = "cache_tests.rs"]
+mod tests;

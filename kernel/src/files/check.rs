@@ -210,3 +210,7 @@ impl<D: Disk> Check<'_, D> {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "check_tests.rs"]
+mod tests;

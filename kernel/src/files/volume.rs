@@ -81,13 +81,6 @@ struct Open {
     written: bool,
 }
 
-enum State<D: Disk> {
-    Unmounted(Cache<D>),
-    Mounted(Mounted<D>),
-    /// Between two of them.
-    Moving,
-}
-
 struct Mounted<D: Disk> {
     fat: Fat<D>,
     volume: RawVolume,
@@ -96,7 +89,9 @@ struct Mounted<D: Disk> {
 
 /// A disk, and its volume once it is mounted.
 pub struct Volume<D: Disk> {
-    state: State<D>,
+    /// The cache, while nothing is mounted.
+    unmounted: Option<Cache<D>>,
+    mounted: Option<Mounted<D>>,
     files: [Option<Open>; FILES_MAX],
     /// Counts mounts: handles of an earlier one are void.
     mounts: u32,
@@ -268,7 +263,8 @@ impl<D: Disk> Volume<D> {
     /// The volume of the disk under `cache`, not mounted. `clock` is the time since 1970, UTC.
     pub fn new(cache: Cache<D>, clock: fn() -> Duration) -> Self {
         Self {
-            state: State::Unmounted(cache),
+            unmounted: Some(cache),
+            mounted: None,
             files: [None; FILES_MAX],
             mounts: 0,
             clock: Clock(clock),
@@ -282,27 +278,29 @@ impl<D: Disk> Volume<D> {
     pub fn mount(&mut self) -> Result<Mended, FileError> {
         self.files = [None; FILES_MAX];
         self.mounts = self.mounts.wrapping_add(1);
-        let mut cache = match core::mem::replace(&mut self.state, State::Moving) {
-            State::Unmounted(cache) => cache,
-            State::Mounted(mounted) => mounted.fat.free().0.0.into_inner(),
-            State::Moving => unreachable!("a mount ends in one of the two others"),
-        };
+        let before = self
+            .mounted
+            .take()
+            .map(|mounted| mounted.fat.free().0.0.into_inner());
+        let mut cache = before
+            .or_else(|| self.unmounted.take())
+            .expect("the cache is in one of the two");
         cache.forget();
         let checked = checked(&mut cache);
         let fat = match checked {
             Ok(_) => Fat::new_with_limits(Device(RefCell::new(cache)), self.clock, 0),
             Err(error) => {
-                self.state = State::Unmounted(cache);
+                self.unmounted = Some(cache);
                 return Err(error);
             }
         };
         match (fat.open_raw_volume(VolumeIdx(0)), checked) {
             (Ok(volume), Ok((layout, mended))) => {
-                self.state = State::Mounted(Mounted { fat, volume, layout });
+                self.mounted = Some(Mounted { fat, volume, layout });
                 Ok(mended)
             }
             (opened, _) => {
-                self.state = State::Unmounted(fat.free().0.0.into_inner());
+                self.unmounted = Some(fat.free().0.0.into_inner());
                 Err(match opened {
                     Err(Error::FormatError(what)) => FileError::BadVolume(what),
                     _ => FileError::Device,
@@ -312,10 +310,7 @@ impl<D: Disk> Volume<D> {
     }
 
     fn mounted(&self) -> Result<&Mounted<D>, FileError> {
-        match &self.state {
-            State::Mounted(mounted) => Ok(mounted),
-            State::Unmounted(_) | State::Moving => Err(FileError::NotMounted),
-        }
+        self.mounted.as_ref().ok_or(FileError::NotMounted)
     }
 
     /// The open file behind a handle, and its place.
@@ -498,6 +493,9 @@ fn checked<D: Disk>(cache: &mut Cache<D>) -> Result<(Layout, Mended), FileError>
     Ok((layout, mended.map_err(|_| FileError::Device)?))
 }
 
+#[cfg(test)]
+#[path = "volume_model.rs"]
+mod model;
 #[cfg(test)]
 #[path = "volume_tests.rs"]
 mod tests;

@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::runner::Runner;
 use crate::command::{OURSELVES, root};
+use crate::disk;
 use crate::events::Tail;
 use crate::host::PYTHON;
 
@@ -87,6 +88,21 @@ pub(super) fn accel(runner: &Runner) -> &'static str {
 /// A file that is removed again.
 struct Scratch(PathBuf);
 
+impl Scratch {
+    /// A name that nobody has, `kind` and `suffix` in it.
+    fn new(kind: &str, suffix: &str) -> Self {
+        Self(
+            root()
+                .join("target")
+                .join(format!("{kind}-{}.{suffix}", std::process::id())),
+        )
+    }
+
+    fn name(&self) -> String {
+        self.0.to_string_lossy().into_owned()
+    }
+}
+
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
@@ -95,12 +111,8 @@ impl Drop for Scratch {
 
 /// The documented run: a client writes through the forwarded port, the master dies, the client finds every key.
 pub(super) fn as_documented(runner: &mut Runner) -> Result<()> {
-    let report = Scratch(
-        root()
-            .join("target")
-            .join(format!("report-{}.json", std::process::id())),
-    );
-    let path = report.0.to_string_lossy().into_owned();
+    let (report, disk) = (Scratch::new("report", "json"), Scratch::new("disk", "img"));
+    let (path, disk_path) = (report.name(), disk.name());
     let arguments = [
         "--headless",
         "--forward",
@@ -111,6 +123,8 @@ pub(super) fn as_documented(runner: &mut Runner) -> Result<()> {
         "20",
         "--report",
         &path,
+        "--disk",
+        &disk_path,
         "--accel",
         accel(runner),
     ];
@@ -144,6 +158,7 @@ pub(super) fn as_documented(runner: &mut Runner) -> Result<()> {
     let took = run.line("takeover: spare is master after ")?;
     client(runner, "verify 5 200")?;
     run.end()?;
+    drop(disk::open(&disk.0, disk::MIB_DEFAULT).context("the run's disk was not kept")?);
     check_report(&std::fs::read_to_string(&report.0).context("no report was written")?)?;
     runner.note(&format!("takeover after {took}"));
     Ok(())
@@ -190,7 +205,17 @@ fn check_report(text: &str) -> Result<()> {
 
 /// SIGKILL of the outermost process: everything goes, in a moment.
 pub(super) fn leaves_nothing(runner: &mut Runner) -> Result<()> {
-    let mut run = Started::new(&["--headless", "--forward", "0", "--accel", accel(runner)])?;
+    let disk = Scratch::new("disk", "img");
+    let arguments = [
+        "--headless",
+        "--forward",
+        "0",
+        "--disk",
+        &disk.name(),
+        "--accel",
+        accel(runner),
+    ];
+    let mut run = Started::new(&arguments)?;
     run.line("ready: ")?;
     let outer = run.child.id();
     let inner = descendants(outer)?;
@@ -220,6 +245,7 @@ pub(super) fn leaves_nothing(runner: &mut Runner) -> Result<()> {
         }
         std::thread::sleep(Duration::from_millis(1));
     };
+    drop(disk::open(&disk.0, disk::MIB_DEFAULT).context("a dead run still holds its disk")?);
     runner.note(&format!(
         "{} processes gone after {} ms",
         inner.len(),
@@ -280,10 +306,23 @@ fn descendants(of: u32) -> Result<Vec<u32>> {
 pub(super) fn refusals(_: &mut Runner) -> Result<()> {
     let held = TcpListener::bind("127.0.0.1:0")?;
     let port = held.local_addr()?.port().to_string();
-    for (arguments, word) in [
-        (["--forward", port.as_str()], port.as_str()),
-        (["--app", "nosuch"], "nosuch"),
-    ] {
+    let disk = Scratch::new("disk", "img");
+    let disk_path = disk.name();
+    let _held_disk = disk::open(&disk.0, disk::MIB_DEFAULT)?;
+    let letter = root().join("README.md").to_string_lossy().into_owned();
+    let cases: [(&[&str], &str); 4] = [
+        (&["--forward", &port], &port),
+        (&["--app", "nosuch"], "nosuch"),
+        (
+            &["--forward", "0", "--disk", &letter],
+            "is not the disk of a pair",
+        ),
+        (
+            &["--forward", "0", "--disk", &disk_path],
+            "in use by another pair",
+        ),
+    ];
+    for (arguments, word) in cases {
         let mut command = Command::new(OURSELVES);
         let output = command
             .arg("run-pair")

@@ -1,4 +1,4 @@
-//! A disk in memory that loses, on demand, what a loss of power would.
+//! A disk in memory that remembers what was written when, and so knows what a loss of power would leave of it.
 
 use core::cell::RefCell;
 use std::io::{Cursor, Seek, SeekFrom, Write};
@@ -12,16 +12,17 @@ use super::*;
 pub(crate) const PARTITION_START: usize = 8;
 const VOLUME_BLOCKS: usize = 9000;
 
+enum Word {
+    /// This block got these contents.
+    Write(usize, [u8; BLOCK_LEN]),
+    Flush,
+}
+
 #[derive(Default)]
 struct Inner {
-    /// What survives.
-    durable: Vec<u8>,
-    /// What is read: some of it may be lost.
-    present: Vec<u8>,
-    /// Runs written since the last barrier: where, how long.
-    unflushed: Vec<(usize, usize)>,
-    /// All runs ever written.
-    log: Vec<(usize, Vec<u8>)>,
+    begun: Vec<u8>,
+    bytes: Vec<u8>,
+    words: Vec<Word>,
     reads: usize,
     failing: bool,
 }
@@ -33,21 +34,68 @@ pub(crate) struct RamDisk(Rc<RefCell<Inner>>);
 impl RamDisk {
     pub(crate) fn new(bytes: Vec<u8>) -> Self {
         Self(Rc::new(RefCell::new(Inner {
-            durable: bytes.clone(),
-            present: bytes,
+            begun: bytes.clone(),
+            bytes,
             ..Inner::default()
         })))
     }
 
-    /// What a loss of power would leave at worst.
-    pub(crate) fn durable(&self) -> Vec<u8> {
-        self.0.borrow().durable.clone()
+    /// What is on it.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.0.borrow().bytes.clone()
+    }
+
+    /// How many words were spoken to it: blocks written, and flushes.
+    pub(crate) fn words(&self) -> usize {
+        self.0.borrow().words.len()
+    }
+
+    /// How many runs were read.
+    pub(crate) fn reads(&self) -> usize {
+        self.0.borrow().reads
+    }
+
+    /// From now on it fails, or not any more.
+    pub(crate) fn set_failing(&self, failing: bool) {
+        self.0.borrow_mut().failing = failing;
+    }
+
+    /// The disk as a loss of power at this word leaves it: of the blocks written after the last flush before it, those
+    /// remain that `keep` keeps.
+    pub(crate) fn after_loss(&self, at: usize, mut keep: impl FnMut() -> bool) -> RamDisk {
+        let inner = self.0.borrow();
+        let words = &inner.words[..at];
+        let safe = words.iter().rposition(|word| matches!(word, Word::Flush));
+        let mut bytes = inner.begun.clone();
+        for (index, word) in words.iter().enumerate() {
+            if let Word::Write(block, contents) = word
+                && (safe.is_some_and(|safe| index < safe) || keep())
+            {
+                bytes[block * BLOCK_LEN..][..BLOCK_LEN].copy_from_slice(contents);
+            }
+        }
+        RamDisk::new(bytes)
+    }
+
+    /// The same disk, but one that has never done what a flush asks for: to see that this is noticed.
+    pub(crate) fn lying(&self) -> RamDisk {
+        let inner = self.0.borrow();
+        let word = |word: &Word| match word {
+            Word::Write(block, contents) => Some(Word::Write(*block, *contents)),
+            Word::Flush => None,
+        };
+        RamDisk(Rc::new(RefCell::new(Inner {
+            begun: inner.begun.clone(),
+            bytes: inner.bytes.clone(),
+            words: inner.words.iter().filter_map(word).collect(),
+            ..Inner::default()
+        })))
     }
 }
 
 impl Disk for RamDisk {
     fn blocks(&self) -> u64 {
-        (self.0.borrow().present.len() / BLOCK_LEN) as u64
+        (self.0.borrow().bytes.len() / BLOCK_LEN) as u64
     }
 
     fn read(&mut self, first: u64, into: &mut [u8]) -> Result<(), DiskError> {
@@ -57,22 +105,24 @@ impl Disk for RamDisk {
             return Err(DiskError::Refused { block: first });
         }
         let start = first as usize * BLOCK_LEN;
-        let from = inner.present.get(start..start + into.len());
+        let from = inner.bytes.get(start..start + into.len());
         into.copy_from_slice(from.ok_or(DiskError::Beyond { block: first })?);
         Ok(())
     }
 
     fn write(&mut self, first: u64, from: &[u8]) -> Result<(), DiskError> {
-        let mut inner = self.0.borrow_mut();
+        let inner = &mut *self.0.borrow_mut();
         if inner.failing {
             return Err(DiskError::Refused { block: first });
         }
         let start = first as usize * BLOCK_LEN;
-        let into = inner.present.get_mut(start..start + from.len());
+        let into = inner.bytes.get_mut(start..start + from.len());
         into.ok_or(DiskError::Beyond { block: first })?
             .copy_from_slice(from);
-        inner.unflushed.push((start, from.len()));
-        inner.log.push((start, from.to_vec()));
+        for (index, block) in from.chunks_exact(BLOCK_LEN).enumerate() {
+            let contents = block.try_into().expect("a block");
+            inner.words.push(Word::Write(first as usize + index, contents));
+        }
         Ok(())
     }
 
@@ -81,42 +131,24 @@ impl Disk for RamDisk {
         if inner.failing {
             return Err(DiskError::Refused { block: 0 });
         }
-        for (start, len) in core::mem::take(&mut inner.unflushed) {
-            let Inner { durable, present, .. } = &mut *inner;
-            durable[start..start + len].copy_from_slice(&present[start..start + len]);
-        }
+        inner.words.push(Word::Flush);
         Ok(())
     }
 }
 
-/// A disk of 4.4 MiB with an empty FAT16 volume.
-pub(crate) fn formatted() -> RamDisk {
+/// A disk of 4.4 MiB with an empty FAT16 volume that has so many tables.
+pub(crate) fn formatted(tables: u8) -> RamDisk {
     let mut volume = Cursor::new(vec![0; VOLUME_BLOCKS * BLOCK_LEN]);
     let options = fatfs::FormatVolumeOptions::new()
         .fat_type(fatfs::FatType::Fat16)
         .bytes_per_cluster(1024)
+        .fats(tables)
         .total_sectors(VOLUME_BLOCKS as u32);
     fatfs::format_volume(&mut volume, options).unwrap();
     let mut disk = Cursor::new(Vec::new());
     let mut boot = [0; BLOCK_LEN];
-    boot[446..462].copy_from_slice(&[
-        0,
-        0,
-        0,
-        0,
-        0x0e,
-        0,
-        0,
-        0,
-        PARTITION_START as u8,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-    ]);
+    boot[450] = 0x0e;
+    boot[454] = PARTITION_START as u8;
     boot[458..462].copy_from_slice(&(VOLUME_BLOCKS as u32).to_le_bytes());
     boot[510..].copy_from_slice(&[0x55, 0xaa]);
     disk.write_all(&boot).unwrap();
