@@ -4,6 +4,7 @@
 //! run in namespaces of their own ([`mod@inside`]), through the machinery that `run-pair` uses.
 
 mod bench;
+mod descriptors;
 mod gate;
 mod guest;
 mod inside;
@@ -170,6 +171,11 @@ const STEPS: &[Step] = &[
     Step {
         name: "pair-idle",
         shows: "an idle pair leaves the host idle",
+        body: Body::Inside(180),
+    },
+    Step {
+        name: "pair-descriptors",
+        shows: "files, UDP sockets and listeners come back under their numbers",
         body: Body::Inside(180),
     },
     Step {

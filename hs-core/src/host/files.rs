@@ -71,7 +71,7 @@ impl Files for HostFiles {
     fn open(&self, path: &FilePath, mode: FileMode) -> Result<FileHandle, FileError> {
         let mut state = self.state();
         if !state.mounted {
-            return Err(FileError::BadVolume("it was not mounted"));
+            return Err(FileError::NotMounted);
         }
         let is_written = mode.intersects(WRITES);
         if state
@@ -153,7 +153,7 @@ impl Files for HostFiles {
     fn remove(&self, path: &FilePath) -> Result<(), FileError> {
         let state = self.state();
         if !state.mounted {
-            return Err(FileError::BadVolume("it was not mounted"));
+            return Err(FileError::NotMounted);
         }
         if state.open.values().any(|(open, _, _)| open == path) {
             return Err(FileError::Busy(*path));

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use hs_core::event::Event;
 
-use super::{Orders, gate, guest, pairs, signals, tetris, visitors};
+use super::{Orders, descriptors, gate, guest, pairs, signals, tetris, visitors};
 use crate::accel::{self, Accelerator};
 use crate::command::{bare_words, root, show};
 use crate::disk;
@@ -55,6 +55,11 @@ const TESTS: &[Test] = &[
     ("pair-conformance", &[("kv", Variant::Usual)], pairs::conformance),
     ("pair-benchmark", &[("kv", Variant::Usual)], pairs::benchmark),
     ("pair-idle", &[("kv", Variant::Usual)], pairs::idle),
+    (
+        "pair-descriptors",
+        &[("descriptors", Variant::Usual)],
+        descriptors::takeover,
+    ),
     ("pair-tetris", &[("tetris", Variant::Usual)], tetris::takeover),
     (
         "pair-visitors",

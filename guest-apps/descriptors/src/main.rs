@@ -1,0 +1,194 @@
+//! A program of descriptors: a file, UDP sockets, a TCP listener. Tests ask it over UDP what it has, before and after the
+//! machine under it dies.
+//!
+//! Each datagram to its port is one request, answered by one datagram; a request that changes something is answered
+//! once the spare knows of it. A TCP connection is answered with the state and closed.
+//!
+//! ```text
+//! state        the numbers, paths, offsets, names and peers of everything
+//! write TEXT   writes it to the file at the offset
+//! seek N       moves the offset
+//! read         reads from the offset to the end
+//! peer         connects the second socket to whoever asks
+//! push TEXT    sends it from the second socket to its peer, and answers nothing
+//! free         the lowest number that nothing is open under
+//! ```
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use core::net::SocketAddrV4;
+
+use allocator_api2::boxed::Box;
+use hs_core::checkpoint::Flags;
+use hs_core::class::{Class, ClassId};
+use hs_core::registry::descriptor::{FileMode, UdpFlags};
+use hs_core::registry::thread::{self, Work};
+use hs_net::node::descriptors::{DescriptorError, Descriptors, Seek};
+use hs_net::node::{Node, node, serve};
+use kernel::Guest;
+
+kernel::entry!(main);
+
+/// The application's own number: nodes pair only with the same.
+const APPLICATION: u64 = u64::from_be_bytes(*b"hs-desc\x01");
+const CLASS: ClassId = ClassId(1);
+/// Where it is asked, by UDP, and answers by TCP.
+const PORT: u16 = 7070;
+/// Of the second socket.
+const PUSH_PORT: u16 = 7071;
+const PATH: &str = "STATE/LOG.TXT";
+/// Longest request, answer and rest of the file.
+const TEXT_LEN_MAX: usize = 1024;
+
+fn main(guest: &'static Guest) -> ! {
+    let pair = guest.options().pair.as_ref();
+    serve(guest, pair, guest.nics(), APPLICATION, start)
+}
+
+/// The numbers, and what the program itself knows of its offset.
+struct State {
+    file: u32,
+    socket: u32,
+    push: u32,
+    listener: u32,
+    noted: u64,
+}
+
+/// Opens everything, on a first master.
+fn start(node: &'static Node) -> Result<(), String> {
+    let class = Class::create(CLASS, 1 << 16).map_err(|error| error.to_string())?;
+    let state = open(node.descriptors()).map_err(|error| error.to_string())?;
+    let state =
+        Box::try_new_in(state, class).map_err(|_| String::from("there is no memory for the state"))?;
+    thread::register_state(Box::leak(state)).map_err(|error| error.to_string())
+}
+
+fn open(descriptors: Descriptors) -> Result<State, DescriptorError> {
+    // Not registered: gone after a takeover, and its number free.
+    descriptors.open_udp()?;
+    let file = descriptors.open(PATH, FileMode::READ | FileMode::WRITE)?;
+    let socket = descriptors.open_udp()?;
+    descriptors.bind(socket, PORT)?;
+    let push = descriptors.open_udp()?;
+    descriptors.bind(push, PUSH_PORT)?;
+    let listener = descriptors.listen(PORT, 4)?;
+    descriptors.register_file(file)?;
+    descriptors.register_udp(socket, UdpFlags::GETNAME)?;
+    descriptors.register_udp(push, UdpFlags::GETNAME | UdpFlags::GETPEER | UdpFlags::CPTREFRESH)?;
+    descriptors.register_listener(listener)?;
+    Ok(State {
+        file,
+        socket,
+        push,
+        listener,
+        noted: 0,
+    })
+}
+
+impl Work for State {
+    fn work(&'static mut self) {
+        let node = node();
+        loop {
+            let seen = node.look();
+            if let Err(error) = self.answer_all(node) {
+                log::error!("{error}");
+            }
+            node.keep(false);
+            node.rest(seen, None);
+        }
+    }
+}
+
+impl State {
+    /// Answers all requests that are there.
+    fn answer_all(&mut self, node: &'static Node) -> Result<(), DescriptorError> {
+        let descriptors = node.descriptors();
+        let mut request = [0; TEXT_LEN_MAX];
+        while let Some((len, from)) = descriptors.recv_from(self.socket, &mut request)? {
+            let words = core::str::from_utf8(&request[..len]).unwrap_or("");
+            let answer = match self.obey(descriptors, words, from) {
+                Ok(Some(answer)) => answer,
+                Ok(None) => continue,
+                Err(error) => format!("error: {error}"),
+            };
+            // Not asynchronous: what is answered is with the spare. A lone master answers all the same.
+            let _ = node.checkpoint(Flags::INCREMENTAL);
+            descriptors.send_to(self.socket, from, answer.as_bytes())?;
+        }
+        self.greet(node);
+        Ok(())
+    }
+
+    fn obey(
+        &mut self,
+        descriptors: Descriptors,
+        request: &str,
+        from: SocketAddrV4,
+    ) -> Result<Option<String>, DescriptorError> {
+        let (verb, rest) = request.split_once(' ').unwrap_or((request, ""));
+        match verb {
+            "state" => {}
+            "write" => {
+                descriptors.write(self.file, rest.as_bytes())?;
+                descriptors.sync(self.file)?;
+                self.noted += rest.len() as u64;
+            }
+            "seek" => self.noted = descriptors.seek(self.file, Seek::Set(rest.parse().unwrap_or(0)))?,
+            "read" => {
+                let mut bytes = [0; TEXT_LEN_MAX];
+                let len = descriptors.read(self.file, &mut bytes)?;
+                self.noted += len as u64;
+                return Ok(Some(String::from_utf8_lossy(&bytes[..len]).into_owned()));
+            }
+            "peer" => descriptors.connect(self.push, Some(from))?,
+            "push" => {
+                descriptors.send(self.push, rest.as_bytes())?;
+                return Ok(None);
+            }
+            "free" => {
+                let number = descriptors.open_udp()?;
+                descriptors.close(number)?;
+                return Ok(Some(number.to_string()));
+            }
+            other => return Ok(Some(format!("error: no request {other:?}"))),
+        }
+        self.describe(descriptors).map(Some)
+    }
+
+    fn describe(&self, descriptors: Descriptors) -> Result<String, DescriptorError> {
+        let peer = descriptors.peer(self.push)?;
+        Ok(format!(
+            "file {} {} mode {} offset {} noted {} of {}; socket {} {}; push {} {} to {}; listener {}",
+            self.file,
+            descriptors.path(self.file)?.as_str(),
+            descriptors.mode(self.file)?.bits(),
+            descriptors.tell(self.file)?,
+            self.noted,
+            descriptors.len_bytes(self.file)?,
+            self.socket,
+            descriptors.name(self.socket)?,
+            self.push,
+            descriptors.name(self.push)?,
+            peer.map_or("nobody".to_string(), |peer| peer.to_string()),
+            self.listener,
+        ))
+    }
+
+    /// Tells the state to whoever has connected, and hangs up.
+    fn greet(&self, node: &'static Node) {
+        let state = self
+            .describe(node.descriptors())
+            .unwrap_or_else(|error| format!("error: {error}"));
+        let mut service = node.service();
+        while let Some(event) = service.next_event() {
+            if event.news.opened {
+                let _ = service.send(event.connection, format!("{state}\n").as_bytes());
+                service.close(event.connection);
+            }
+        }
+    }
+}
