@@ -18,7 +18,15 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 const FORBIDDEN: [&str; 3] = ["libc", "getrandom", "cpufeatures"];
 
 /// All guests there are.
-pub(crate) const GUESTS: [&str; 7] = ["kv", "tetris", "visitors", "ktest", "bench", "descriptors", "gated"];
+pub(crate) const GUESTS: [&str; 7] = [
+    "kv",
+    "tetris",
+    "visitors",
+    "ktest",
+    "bench",
+    "descriptors",
+    "gated",
+];
 
 /// Which of the two images of an application.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::vec;
 use std::vec::Vec;
 
@@ -91,9 +92,9 @@ proptest! {
         // Each block at most once, with the number of its write.
         let mut numbers = BTreeMap::new();
         for (number, (at, flush)) in writes.into_iter().enumerate() {
-            if !numbers.contains_key(&at) {
+            if let Entry::Vacant(free) = numbers.entry(at) {
                 cache.write(at, &block(number as u8 + 1)).unwrap();
-                numbers.insert(at, number);
+                free.insert(number);
             }
             if flush && number % 10 == 0 {
                 cache.flush().unwrap();

@@ -215,8 +215,11 @@ fn after_loss(
     Ok(())
 }
 
+/// What was synced, by number of name.
+type Synced = BTreeMap<usize, Vec<u8>>;
+
 /// Does the steps; returns after each how many words the disk had heard, and what was synced.
-fn run(disk: &RamDisk, steps: &[Step]) -> Result<(Vec<usize>, Vec<BTreeMap<usize, Vec<u8>>>), TestCaseError> {
+fn run(disk: &RamDisk, steps: &[Step]) -> Result<(Vec<usize>, Vec<Synced>), TestCaseError> {
     let mut volume = mounted(disk);
     let mut model = Model::default();
     let mut ends = Vec::new();

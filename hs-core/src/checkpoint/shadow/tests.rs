@@ -134,7 +134,7 @@ struct World {
 impl World {
     fn new(planted: Planted, memory: &'static HostMemory) -> Self {
         let mut flights = Flights::new(NCON);
-        flights.spare_joined();
+        flights.renew(true);
         Self {
             planted,
             memory,
@@ -317,8 +317,8 @@ impl World {
         if self.planted != Planted::OneEpoch {
             self.shadow.void();
         }
-        self.flights.spare_lost();
-        self.flights.spare_joined();
+        self.flights.renew(false);
+        self.flights.renew(true);
     }
 
     fn step(&mut self, dice: &mut Dice) -> Result<(), String> {

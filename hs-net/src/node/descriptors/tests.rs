@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::vec::Vec;
 
 use allocator_api2::alloc::Global;
+use hs_core::checkpoint::Compression;
 use hs_core::host::{HostFiles, HostMachine, Session};
 use hs_core::platform::{Machine, Nic, RingFull};
 use hs_core::policy::Choice;
@@ -71,8 +72,13 @@ fn node(session: &Session) -> &'static Node {
         deadline: Duration::from_millis(100),
         ncon: 4,
         checkpoint: Choice::Auto,
+        shadow_pages: 0,
+        compression: Compression::None,
+        checkpoint_files: None,
+        restore: None,
+        detection: None,
     };
-    Box::leak(Box::new(Node::new(Start {
+    let start = Start {
         machine: HostMachine::install(),
         memory: session.memory(),
         service_nic: &Unplugged,
@@ -80,7 +86,8 @@ fn node(session: &Session) -> &'static Node {
         pair,
         application: 7,
         start: |_| Ok(()),
-    })))
+    };
+    Box::leak(Box::new(Node::new(start, true)))
 }
 
 fn service() -> &'static mut Service {

@@ -3,6 +3,7 @@
 use core::cell::RefCell;
 use std::io::{Cursor, Seek, SeekFrom, Write};
 use std::rc::Rc;
+use std::boxed::Box;
 use std::vec;
 use std::vec::Vec;
 
@@ -14,7 +15,7 @@ const VOLUME_BLOCKS: usize = 9000;
 
 enum Word {
     /// This block got these contents.
-    Write(usize, [u8; BLOCK_LEN]),
+    Write(usize, Box<[u8; BLOCK_LEN]>),
     Flush,
 }
 

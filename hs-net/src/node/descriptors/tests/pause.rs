@@ -8,7 +8,8 @@ use std::time::Instant;
 
 use allocator_api2::boxed::Box as ClassBox;
 use hs_core::checkpoint::{
-    CheckpointId, CheckpointPipe, Checkpointer, CheckpointerConfig, Flags, PipeError, PipeWriter,
+    CheckpointId, CheckpointPipe, Checkpointer, CheckpointerConfig, Compression, Flags, Kind, PipeError,
+    PipeWriter,
 };
 use hs_core::class::{Class, ClassId};
 use hs_core::host::HostMemory;
@@ -37,7 +38,7 @@ struct Keeping;
 struct Kept(CheckpointId, Vec<u8>);
 
 impl CheckpointPipe for Keeping {
-    fn open(&self, id: CheckpointId) -> Result<Box<dyn PipeWriter>, PipeError> {
+    fn open(&self, id: CheckpointId, _: Kind) -> Result<Box<dyn PipeWriter>, PipeError> {
         Ok(Box::new(Kept(id, Vec::new())))
     }
 
@@ -63,6 +64,8 @@ fn begin_checkpoints(node: &'static Node, memory: &'static HostMemory) {
         term: Term::FIRST,
         ncon: 4,
         choice: Choice::Incremental,
+        shadow_pages: 64,
+        compression: Compression::None,
         ended: &ENDED,
     };
     let checkpointer = Checkpointer::new(memory, &Keeping, config);
