@@ -98,7 +98,7 @@ fn lock(file: &File) -> Result<()> {
     }
 }
 
-/// Whether a file begins as what [`format`] makes.
+/// Whether a file begins as what [`format()`] makes.
 fn is_disk(file: &File) -> Result<bool> {
     let mut block = [0; BLOCK_LEN];
     let is_boot = |at: u64, block: &mut [u8; BLOCK_LEN]| match file.read_exact_at(block, at) {

@@ -43,7 +43,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Builds and starts a pair of guests, and forwards a port of this host to their service.
-    RunPair(run_pair::Options),
+    RunPair(Box<run_pair::Options>),
     /// Runs a command inside the network of the running pair, where the service is 10.77.0.10.
     Client(client::Options),
     /// Runs every test: formatting, lints, host tests, guests in QEMU, pairs in QEMU.
@@ -69,7 +69,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
-        Command::RunPair(options) => run_pair::run(options),
+        Command::RunPair(options) => run_pair::run(*options),
         Command::Client(options) => client::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Bench(options) => bench::run(options),

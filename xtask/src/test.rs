@@ -205,7 +205,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "run-nothing-left",
-        shows: "a killed run leaves no process and no namespace",
+        shows: "a killed run leaves no process, no namespace and no lock",
         body: Body::Here(run::leaves_nothing),
     },
     Step {

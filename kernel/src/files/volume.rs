@@ -3,10 +3,10 @@
 //! | | |
 //! |---|---|
 //! | chains, directories, names | `embedded-sdmmc` |
-//! | figures and chains checked, chains mended | [`check`](super::check), before it sees the volume |
+//! | figures and chains checked, chains mended | [`check`], before it sees the volume |
 //! | cutting a file off, giving a removed file's clusters back | here, on [`table`](super::table) |
 //! | several readers of a file, numbers of open files | here |
-//! | in which order things reach the disk | here and in the cache; the rule is in [`check`](super::check) |
+//! | in which order things reach the disk | here and in the cache; the rule is in [`check`] |
 //!
 //! It remembers one block by itself. Whoever reaches under it goes through its `device`, which makes it forget that.
 

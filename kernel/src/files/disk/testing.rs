@@ -72,7 +72,7 @@ impl RamDisk {
             if let Word::Write(block, contents) = word
                 && (safe.is_some_and(|safe| index < safe) || keep())
             {
-                bytes[block * BLOCK_LEN..][..BLOCK_LEN].copy_from_slice(contents);
+                bytes[block * BLOCK_LEN..][..BLOCK_LEN].copy_from_slice(&contents[..]);
             }
         }
         RamDisk::new(bytes)
@@ -82,7 +82,7 @@ impl RamDisk {
     pub(crate) fn lying(&self) -> RamDisk {
         let inner = self.0.borrow();
         let word = |word: &Word| match word {
-            Word::Write(block, contents) => Some(Word::Write(*block, *contents)),
+            Word::Write(block, contents) => Some(Word::Write(*block, contents.clone())),
             Word::Flush => None,
         };
         RamDisk(Rc::new(RefCell::new(Inner {
@@ -122,7 +122,7 @@ impl Disk for RamDisk {
             .copy_from_slice(from);
         for (index, block) in from.chunks_exact(BLOCK_LEN).enumerate() {
             let contents = block.try_into().expect("a block");
-            inner.words.push(Word::Write(first as usize + index, contents));
+            inner.words.push(Word::Write(first as usize + index, Box::new(contents)));
         }
         Ok(())
     }
