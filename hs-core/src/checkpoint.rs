@@ -26,9 +26,10 @@
 //! how many pages were modified. If memory is too short for the way that the policy chose, the checkpoint is frozen
 //! incrementally instead.
 //!
-//! **Differences.** Of a page that the spare has already, an increment holds what is different where the shadow (its module has the rules) still knows
-//! what the spare has.
-//! Where the memory cannot tell what was modified (plain copies) every checkpoint is a full one, whatever
+//! **Differences.** Of a page that the spare has already, an increment holds what is different where the shadow (its module has
+//! the rules) still knows what the spare has.
+//!
+//! Where the memory cannot tell what was modified ([plain copies](crate::plain)) every checkpoint is a full one, whatever
 //! the flags say: the thesis's "if kernel-support for checkpointing is not present, this flag will have no effect".
 //!
 //! Deliberately absent: retrying after a loss. The application asks again when a child has ended.

@@ -31,8 +31,10 @@ pub mod image;
 mod library;
 #[cfg(test)]
 mod library_tests;
+pub mod plain;
 pub mod platform;
 pub mod policy;
+pub mod ranges;
 pub mod raw;
 pub mod registry;
 pub mod restore;

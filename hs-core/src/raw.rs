@@ -12,6 +12,6 @@ mod scope;
 
 pub use checkpoint_lock::CheckpointLock;
 pub use lock::SleepingLock;
-pub(crate) use memory::{Window, Words, expose, reclaim};
+pub(crate) use memory::{Window, Words, copy_page, expose, reclaim};
 pub(crate) use registered::{call_child_hook, call_handler, call_hook, call_worker, restored, work};
 pub use scope::Scoped;

@@ -6,15 +6,17 @@ use core::time::Duration;
 
 use hs_core::class::outside_classes;
 use hs_core::event::Event;
+use hs_core::plain::PlainMemory;
 use hs_core::platform::{
     CheckpointMemory, ChildBody, Console, Cptctl, CptctlError, CptforkError, EndedHook, Exit, Files, Instant,
     Machine, MapError, Nic, PAGE_LEN, PageRange, Priority, SpawnError, StagedPage, Statics, THREAD_SLOTS,
     View,
 };
+use spin::Once;
 
 use crate::mem::frames::{self, PhysFrame};
 use crate::mem::layout;
-use crate::options::Options;
+use crate::options::{Cptfork, Options};
 use crate::{cpt, dev, entropy, mem, thread, time};
 
 /// The machine that this image runs on. There is one, made at boot.
@@ -22,6 +24,8 @@ pub struct Guest {
     options: Options,
     nics: &'static [&'static dyn Nic],
     files: Option<&'static dyn Files>,
+    /// In place of our own `cptfork`, if the command line said so.
+    plain: Once<PlainMemory>,
 }
 
 impl Guest {
@@ -30,7 +34,27 @@ impl Guest {
         nics: &'static [&'static dyn Nic],
         files: Option<&'static dyn Files>,
     ) -> Self {
-        Guest { options, nics, files }
+        Guest {
+            options,
+            nics,
+            files,
+            plain: Once::new(),
+        }
+    }
+
+    /// The checkpointable memory, frozen as the command line said (`hs.cptfork`).
+    pub fn memory(&'static self) -> &'static dyn CheckpointMemory {
+        match self.options.cptfork {
+            Cptfork::Kernel(_) => self,
+            Cptfork::Plain => {
+                let ncon = self
+                    .options
+                    .pair
+                    .as_ref()
+                    .map_or(cpt::CHILDREN_MAX, |pair| pair.ncon);
+                self.plain.call_once(|| PlainMemory::new(self, ncon))
+            }
+        }
     }
 
     /// What the command line said.

@@ -53,8 +53,8 @@ const TIME_MAX_MS: u64 = 60_000;
 pub struct Options {
     /// The pair that it is part of; `None` for a guest alone.
     pub pair: Option<PairConfig>,
-    /// How `cptfork` freezes.
-    pub cptfork: Mode,
+    /// How checkpoints freeze.
+    pub cptfork: Cptfork,
     /// Whether each block of a class is accounted for, so that wrong frees are found.
     pub check_blocks: bool,
     /// Seed of [`Machine::random_u64`](hs_core::platform::Machine::random_u64), so that a run can be
@@ -64,6 +64,21 @@ pub struct Options {
     pub log: LevelFilter,
     /// The application's own words: those after ` -- `.
     pub application: Vec<String>,
+}
+
+/// Whose `cptfork` there is: `hs.cptfork=lazy|eager|faults|plain`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cptfork {
+    /// The kernel's, freezing in this way.
+    Kernel(Mode),
+    /// The library's, without the kernel's support: everything is copied.
+    Plain,
+}
+
+impl Default for Cptfork {
+    fn default() -> Self {
+        Cptfork::Kernel(Mode::default())
+    }
 }
 
 /// An option's name.
@@ -476,11 +491,13 @@ impl Options {
             Some(_) => return Err(values.malformed(CHECK_BLOCKS, "on or off")),
         };
         let cptfork = match values.0[CPTFORK] {
-            None => Mode::default(),
+            None => Cptfork::default(),
+            Some("plain") => Cptfork::Plain,
             Some(word) => Mode::ALL
                 .into_iter()
                 .find(|mode| mode.name() == word)
-                .ok_or_else(|| values.malformed(CPTFORK, "lazy, eager or faults"))?,
+                .map(Cptfork::Kernel)
+                .ok_or_else(|| values.malformed(CPTFORK, "lazy, eager, faults or plain"))?,
         };
         Ok(Options {
             pair: values.pair()?,

@@ -21,7 +21,7 @@ fn refusal(text: &str) -> String {
 fn an_empty_line_is_a_guest_alone() {
     let alone = Options {
         pair: None,
-        cptfork: Mode::Lazy,
+        cptfork: Cptfork::Kernel(Mode::Lazy),
         check_blocks: cfg!(debug_assertions),
         seed: None,
         log: LevelFilter::Info,
@@ -67,7 +67,7 @@ fn a_whole_line() {
         (pair.shadow_pages, pair.compression),
         (256 * 256, Compression::Lz4)
     );
-    assert_eq!(options.cptfork, Mode::Eager);
+    assert_eq!(options.cptfork, Cptfork::Kernel(Mode::Eager));
     assert!(options.check_blocks);
     assert!(!parse("hs.check-blocks=off").unwrap().check_blocks);
     assert_eq!(options.seed, Some(u64::MAX));
@@ -117,8 +117,12 @@ fn where_checkpoints_go_and_what_a_death_is_can_be_said() {
 #[test]
 fn each_way_of_freezing_has_its_word() {
     for mode in Mode::ALL {
-        assert_eq!(parse(&std::format!("hs.cptfork={mode}")).unwrap().cptfork, mode);
+        assert_eq!(
+            parse(&std::format!("hs.cptfork={mode}")).unwrap().cptfork,
+            Cptfork::Kernel(mode)
+        );
     }
+    assert_eq!(parse("hs.cptfork=plain").unwrap().cptfork, Cptfork::Plain);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::arch::{apic, fpu, gdt, idt, tsc};
 use crate::boot::BootInfo;
 use crate::files::DiskFiles;
 use crate::mem::layout;
-use crate::options::Options;
+use crate::options::{Cptfork, Options};
 use crate::{Guest, cpt, dev, entropy, mem, thread, time};
 
 static GUEST: Once<Guest> = Once::new();
@@ -87,9 +87,11 @@ pub unsafe fn boot(start_info: u64, main: fn(&'static Guest) -> !) -> ! {
     entropy::init(options.seed);
     time::set_wall_clock(dev::rtc::read());
     cpt::choose_routines();
-    cpt::set_mode(options.cptfork).unwrap_or_else(|error| panic!("at boot nothing is frozen: {error}"));
     hs_core::class::check_blocks(options.check_blocks);
     let children = options.pair.as_ref().map_or(cpt::CHILDREN_MAX, |pair| pair.ncon);
+    if let Cptfork::Kernel(mode) = options.cptfork {
+        cpt::set_mode(mode).unwrap_or_else(|error| panic!("at boot nothing is frozen: {error}"));
+    }
     cpt::child::init(children)
         .unwrap_or_else(|error| panic!("no room for {children} checkpoint children: {error}"));
     let devices = dev::probe::probe();

@@ -79,7 +79,7 @@ pub(crate) struct Options {
     ///   checkpoints=100  checkpoints taken
     ///   sink=null        null: encoded and counted; pipe: written to another thread while the program waits (the thesis's
     ///                    synchronous case); link: to a spare, in a second guest
-    ///   mode=lazy        how cptfork freezes: lazy, eager or faults
+    ///   mode=lazy        how checkpoints freeze: lazy, eager, faults or plain (a copy of everything)
     ///   way=auto         what checkpoint() chooses from: auto, copy, incremental or full
     ///
     /// For example: cargo xtask bench --run "mem-kib=9216 dirty-pct=25 interval-ms=5 checkpoints=200 sink=pipe"

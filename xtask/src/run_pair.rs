@@ -76,8 +76,9 @@ pub(crate) struct Options {
     /// Seeds the guests' random numbers, so that a run can be repeated.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// How cptfork freezes memory: lazy in constant time, eager as in the thesis, faults without dirty bits.
-    #[arg(long, value_name = "WAY", value_parser = ["lazy", "eager", "faults"])]
+    /// How checkpoints freeze memory: lazy in constant time, eager as in the thesis, faults without dirty bits, plain with a
+    /// copy of everything.
+    #[arg(long, value_name = "WAY", value_parser = ["lazy", "eager", "faults", "plain"])]
     cptfork: Option<String>,
     /// How checkpoints are taken: as the last ones speak for, or always by this way.
     #[arg(long, value_name = "WAY", value_parser = ["auto", "copy", "incremental", "full"])]

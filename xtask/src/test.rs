@@ -139,6 +139,11 @@ const STEPS: &[Step] = &[
         body: Body::Inside(180),
     },
     Step {
+        name: "pair-plain",
+        shows: "so they do without the kernel's cptfork",
+        body: Body::Inside(180),
+    },
+    Step {
         name: "pair-spare-killed",
         shows: "the master goes on without its spare",
         body: Body::Inside(180),

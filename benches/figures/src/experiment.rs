@@ -245,7 +245,8 @@ pub const EXPERIMENTS: &[Experiment] = &[
         shape: Shape::Curves,
         plots: plots!("checkpoint" Pause),
         note: "What the application feels when it calls the library (checkpoint-lazy), beside cptfork alone of the same memory \
-               (cptfork-lazy).",
+               (cptfork-lazy). checkpoint-plain is the same call without the kernel's support, on plain copies: all of the memory \
+               in the pause, and sent, whatever is modified.",
     },
     Experiment {
         name: "metadata",

@@ -87,6 +87,7 @@ const KNOWN: &[Known] = &[
     ("share", BLUE, Mark::Dot, false, true),
     ("drop", GREEN, Mark::Dot, false, false),
     ("checkpoint-lazy", VERMILION, Mark::Dot, false, true),
+    ("checkpoint-plain", ORANGE, Mark::Dot, false, false),
     ("tlb-flush", GREY, Mark::Cross, true, false),
     ("raw-link", GREY, Mark::Cross, true, false),
     ("measured-incremental", BLUE, Mark::Dot, false, true),

@@ -59,7 +59,7 @@ fn main(guest: &'static Guest) -> ! {
     };
     hs_net::node::run(Start {
         machine: guest,
-        memory: guest,
+        memory: guest.memory(),
         service_nic,
         cluster_nic,
         pair,

@@ -43,7 +43,14 @@ fn main(guest: &'static Guest) -> ! {
     if let Err(error) = Options::parse(options.application.iter().map(String::as_str)) {
         hs_net::node::refuse(guest, &format!("{error}"));
     }
-    hs_net::node::serve(guest, options.pair.as_ref(), guest.nics(), APPLICATION, start)
+    hs_net::node::serve(
+        guest,
+        guest.memory(),
+        options.pair.as_ref(),
+        guest.nics(),
+        APPLICATION,
+        start,
+    )
 }
 
 /// Makes the table, on a first master.

@@ -12,8 +12,8 @@ use hs_net::node::{Node, node};
 kernel::entry!(main);
 
 fn main(guest: &'static kernel::Guest) -> ! {
-    let number = u64::from_be_bytes(*b"visitors");
-    hs_net::node::serve(guest, guest.options().pair.as_ref(), guest.nics(), number, start)
+    let (pair, number) = (guest.options().pair.as_ref(), u64::from_be_bytes(*b"visitors"));
+    hs_net::node::serve(guest, guest.memory(), pair, guest.nics(), number, start)
 }
 
 struct Book {

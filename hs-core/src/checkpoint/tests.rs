@@ -4,6 +4,7 @@ mod areas;
 mod flights;
 mod hooks;
 pub(super) mod pair;
+mod plain;
 mod pool;
 mod registered;
 mod ways;

@@ -10,10 +10,12 @@ use std::thread;
 use std::vec;
 use std::vec::Vec;
 
+use crate::plain::Snapshot;
 use crate::platform::{
-    CheckpointMemory, ChildBody, Cptctl, CptctlError, CptforkError, EndedHook, Frozen, FrozenError, MapError,
-    Outcome, PAGE_LEN, PageRange, StagedPage, Statics, View,
+    CheckpointMemory, ChildBody, Cptctl, CptctlError, CptforkError, EndedHook, MapError, Outcome, PAGE_LEN,
+    PageRange, StagedPage, Statics, View,
 };
+use crate::ranges::Ranges;
 use crate::raw::host::Backing;
 
 type Page = [u8; PAGE_LEN];
@@ -38,7 +40,7 @@ struct State {
     /// Children started from now on are told that they are cancelled.
     cancel: bool,
     mapped: Vec<bool>,
-    installed: Vec<PageRange>,
+    installed: Ranges,
     /// Installed pages as they were at the last `cptfork`.
     copies: BTreeMap<usize, Arc<Page>>,
     /// Dirty whatever their contents: lost with a checkpoint.
@@ -78,7 +80,7 @@ impl HostMemory {
             children: 0,
             cancel: false,
             mapped: vec![false; window.pages()],
-            installed: Vec::new(),
+            installed: Ranges::new(),
             copies: BTreeMap::new(),
             lost: BTreeSet::new(),
             staging: Vec::new(),
@@ -129,7 +131,7 @@ impl HostMemory {
     /// As after a boot: nothing is installed or mapped, and what was is overwritten.
     pub fn reset(&self) {
         let mut state = self.state();
-        state.installed.clear();
+        state.installed.purge_all();
         state.copies.clear();
         state.lost.clear();
         for index in 0..state.mapped.len() {
@@ -201,49 +203,11 @@ impl HostMemory {
         Ok(first..first + range.pages())
     }
 
-    fn install(&self, state: &mut State, ranges: &[PageRange]) -> Result<usize, CptctlError> {
-        for (position, range) in ranges.iter().enumerate() {
-            let mapped = self
-                .indices(*range)
-                .is_ok_and(|indices| state.mapped[indices].iter().all(|bit| *bit));
-            if !mapped {
-                return Err(CptctlError::NotMapped(*range));
-            }
-            if state
-                .installed
-                .iter()
-                .chain(&ranges[..position])
-                .any(|other| other.overlaps(*range))
-            {
-                return Err(CptctlError::Overlaps(*range));
-            }
-        }
-        state.installed.extend_from_slice(ranges);
-        state.installed.sort_unstable();
-        Ok(ranges.len())
-    }
-
-    fn purge(state: &mut State, ranges: &[PageRange]) -> Result<usize, CptctlError> {
-        for (position, range) in ranges.iter().enumerate() {
-            if !state.installed.contains(range) || ranges[..position].contains(range) {
-                return Err(CptctlError::NotInstalled(*range));
-            }
-        }
-        for range in ranges {
-            state.installed.retain(|installed| installed != range);
-            for address in range.iter_pages() {
-                state.copies.remove(&address);
-                state.lost.remove(&address);
-            }
-        }
-        Ok(ranges.len())
-    }
-
     /// Copies what changed since the last time. Returns the dirty pages.
     fn copy_dirty(&self, state: &mut State) -> Vec<usize> {
         let mut dirty = Vec::new();
         let mut page = Box::new([0; PAGE_LEN]);
-        for address in state.installed.iter().flat_map(|range| range.iter_pages()) {
+        for address in state.installed.iter().flat_map(PageRange::iter_pages) {
             self.backing.read(self.index(address), &mut page);
             if state.copies.get(&address).is_some_and(|copy| **copy == *page) {
                 if state.lost.remove(&address) {
@@ -264,45 +228,6 @@ fn coalesce(pages: &[usize]) -> Vec<PageRange> {
     let runs = pages.chunk_by(|before, after| before + PAGE_LEN == *after);
     runs.map(|run| PageRange::new(run[0], run.len()).expect("at least one page"))
         .collect()
-}
-
-struct Snapshot {
-    dirty: Vec<PageRange>,
-    /// What was not taken yet.
-    pages: Mutex<BTreeMap<usize, Arc<Page>>>,
-    cancelled: bool,
-}
-
-impl Snapshot {
-    fn pages(&self) -> MutexGuard<'_, BTreeMap<usize, Arc<Page>>> {
-        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Frozen for Snapshot {
-    fn dirty(&self, buffer: &mut [PageRange]) -> usize {
-        if let Some(buffer) = buffer.get_mut(..self.dirty.len()) {
-            buffer.copy_from_slice(&self.dirty);
-        }
-        self.dirty.len()
-    }
-
-    fn copy_page(&self, address: usize, into: &mut Page) -> Result<(), FrozenError> {
-        if self.cancelled {
-            return Err(FrozenError::Cancelled);
-        }
-        *into = **self
-            .pages()
-            .get(&address)
-            .ok_or(FrozenError::OutsideView(address))?;
-        Ok(())
-    }
-
-    fn take_page(&self, address: usize, into: &mut Page) -> Result<(), FrozenError> {
-        self.copy_page(address, into)?;
-        self.pages().remove(&address);
-        Ok(())
-    }
 }
 
 impl CheckpointMemory for HostMemory {
@@ -343,7 +268,7 @@ impl CheckpointMemory for HostMemory {
             return Err(MapError::Conflict(range));
         }
         if let Some(installed) = state.installed.iter().find(|installed| installed.overlaps(range)) {
-            return Err(MapError::Installed(*installed));
+            return Err(MapError::Installed(installed));
         }
         state.mapped[indices].fill(false);
         state.frames += range.pages();
@@ -352,20 +277,29 @@ impl CheckpointMemory for HostMemory {
 
     fn cptctl(&self, request: Cptctl<'_>) -> Result<usize, CptctlError> {
         let mut state = self.state();
-        match request {
-            Cptctl::Install(ranges) => self.install(&mut state, ranges),
-            Cptctl::Purge(ranges) => Self::purge(&mut state, ranges),
-            Cptctl::PurgeAll => {
-                let ranges = state.installed.clone();
-                Self::purge(&mut state, &ranges)
-            }
-            Cptctl::Installed(buffer) => {
-                if let Some(buffer) = buffer.get_mut(..state.installed.len()) {
-                    buffer.copy_from_slice(&state.installed);
-                }
-                Ok(state.installed.len())
+        if let Cptctl::Install(new) = &request {
+            let is_mapped = |range: &PageRange| {
+                self.indices(*range)
+                    .is_ok_and(|indices| state.mapped[indices].iter().all(|bit| *bit))
+            };
+            if let Some(range) = new.iter().find(|range| !is_mapped(range)) {
+                return Err(CptctlError::NotMapped(*range));
             }
         }
+        let forgets = matches!(request, Cptctl::Purge(_) | Cptctl::PurgeAll);
+        let done = state.installed.cptctl(request)?;
+        if forgets {
+            let State {
+                installed,
+                copies,
+                lost,
+                ..
+            } = &mut *state;
+            let is_left = |address: &usize| installed.iter().any(|range| range.contains(*address));
+            copies.retain(|address, _| is_left(address));
+            lost.retain(is_left);
+        }
+        Ok(done)
     }
 
     fn cptfork_then(&self, view: View, child: ChildBody, ended: EndedHook) -> Result<(), CptforkError> {
@@ -376,19 +310,13 @@ impl CheckpointMemory for HostMemory {
         }
         state.children += 1;
         let dirty = self.copy_dirty(&mut state);
+        let kept = |address: &usize| (*address, Some(Arc::clone(&state.copies[address])));
         let pages = match view {
-            View::Whole => state.copies.clone(),
+            View::Whole => state.copies.keys().map(kept).collect(),
             // Copies are all there is here.
-            View::Incremental | View::Copied => dirty
-                .iter()
-                .map(|address| (*address, Arc::clone(&state.copies[address])))
-                .collect(),
+            View::Incremental | View::Copied => dirty.iter().map(kept).collect(),
         };
-        let snapshot = Snapshot {
-            dirty: coalesce(&dirty),
-            pages: Mutex::new(pages),
-            cancelled: state.cancel,
-        };
+        let snapshot = Snapshot::new(coalesce(&dirty), pages, state.cancel);
         drop(state);
         thread::spawn(move || {
             let outcome = child(&snapshot);

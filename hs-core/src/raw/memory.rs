@@ -10,7 +10,7 @@ use allocator_api2::alloc::{AllocError, Allocator};
 
 use crate::class::{Class, ClassError};
 use crate::library;
-use crate::platform::PageRange;
+use crate::platform::{PAGE_LEN, PageRange};
 
 /// A table of integers that lies in checkpointable memory.
 ///
@@ -136,6 +136,15 @@ impl Words<'_> {
         // SAFETY: as in `load`.
         unsafe { ptr::with_exposed_provenance_mut::<usize>(address).write(value) }
     }
+}
+
+/// Copies the page at `address` out. The caller knows it mapped, readable and not written to meanwhile.
+pub(crate) fn copy_page(address: usize, into: &mut [u8; PAGE_LEN]) {
+    debug_assert!(address.is_multiple_of(PAGE_LEN));
+    let page = ptr::with_exposed_provenance::<[u8; PAGE_LEN]>(address);
+    // SAFETY: a page of an installed range, which is mapped as long as it is installed, and `cptfork`, the only caller, is
+    // called when nobody is in the middle of a change of it. Any bytes are a page.
+    unsafe { page.copy_to_nonoverlapping(into, 1) };
 }
 
 // SAFETY: a block that was given out is given out to nobody else, and stays in place, until it is freed: a class's memory is given

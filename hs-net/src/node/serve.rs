@@ -11,8 +11,9 @@ use super::{Node, Start, run};
 
 /// Makes a node of a guest and lives its life; the last thing that an application's `main` does. `pair` and `nics` are as
 /// the guest has them: whether they are enough is looked at here.
-pub fn serve<G: Machine + CheckpointMemory>(
-    guest: &'static G,
+pub fn serve(
+    machine: &'static dyn Machine,
+    memory: &'static dyn CheckpointMemory,
     pair: Option<&PairConfig>,
     nics: &[&'static dyn Nic],
     application: u64,
@@ -20,19 +21,19 @@ pub fn serve<G: Machine + CheckpointMemory>(
 ) -> ! {
     let Some(pair) = pair.cloned() else {
         refuse(
-            guest,
+            machine,
             "this application runs as a node of a pair: hs.role= and the pair's addresses are missing",
         );
     };
     let &[service_nic, cluster_nic, ..] = nics else {
         refuse(
-            guest,
+            machine,
             &format!("a node needs two network cards, and {} are there", nics.len()),
         );
     };
     run(Start {
-        machine: guest,
-        memory: guest,
+        machine,
+        memory,
         service_nic,
         cluster_nic,
         pair,

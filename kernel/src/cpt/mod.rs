@@ -37,7 +37,6 @@ pub mod fault;
 mod fork;
 #[cfg(not(test))]
 mod lazy;
-mod ranges;
 #[cfg(not(test))]
 pub mod region;
 #[cfg(not(test))]

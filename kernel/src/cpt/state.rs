@@ -1,10 +1,10 @@
 //! The installed ranges, the spans and the live children, under one lock; and what is counted of them.
 
+use hs_core::ranges::Ranges;
 use kernel_core::copy::Copy;
 use kernel_core::scan::Scan;
 
 use super::child::Seat;
-use super::ranges::Ranges;
 use super::snapshot::Snapshot;
 use super::span::{Epoch, Spans};
 use super::{CHILDREN_MAX, Mode};

@@ -41,6 +41,11 @@ const TESTS: &[Test] = &[
     ("ktest-reports", &[("ktest", Variant::Usual)], guest::reports),
     ("pair-takeover", &[("kv", Variant::Usual)], pairs::takeover),
     (
+        "pair-plain",
+        &[("kv", Variant::Usual)],
+        pairs::takeover_without_kernel,
+    ),
+    (
         "pair-spare-killed",
         &[("kv", Variant::Usual)],
         pairs::spare_killed,

@@ -11,7 +11,7 @@ use super::inside::{Ground, READY_LIMIT, run_beside, take_over, wait_for_event};
 use crate::command::command;
 use crate::events::Line;
 use crate::guest_build::{self, Variant};
-use crate::pair::{Happening, Pair};
+use crate::pair::{Happening, Ingredients, Pair};
 use crate::qemu::Sign;
 use crate::run_pair::answers;
 use crate::wire::Wire;
@@ -34,6 +34,32 @@ pub(super) fn takeover(ground: &Ground) -> Result<String> {
     run_beside(&mut pair, ground.client("write 2 20")?, |_| {})?;
     run_beside(&mut pair, ground.client("verify 2 20")?, |_| {})?;
     Ok(took)
+}
+
+/// The same on plain copies. A checkpoint of everything takes its time there, so that nothing is promised but what was
+/// acknowledged.
+pub(super) fn takeover_without_kernel(ground: &Ground) -> Result<String> {
+    let image = guest_build::image("kv", Variant::Usual);
+    let options = ["hs.cptfork=plain".to_owned()];
+    let mut pair = Pair::start(&Ingredients {
+        options: &options,
+        ..ground.ingredients(&ground.plan.app("kv")?.words, [image.clone(), image])?
+    })?;
+    pair.wait_until_ready(READY_LIMIT)?;
+    run_beside(&mut pair, ground.client("write 1 200")?, |_| {})?;
+    settle(&mut pair)?;
+    let status = pair.nodes[0].status;
+    if status.incremental > 0 || status.full != status.taken {
+        bail!("a checkpoint by plain copy was not a full one: {status:?}");
+    }
+    let took = take_over(&mut pair)?;
+    run_beside(&mut pair, ground.client("verify 1 200")?, |_| {})?;
+    run_beside(&mut pair, ground.client("write 2 20")?, |_| {})?;
+    run_beside(&mut pair, ground.client("verify 2 20")?, |_| {})?;
+    Ok(format!(
+        "{took}; {} full checkpoints, pause p50 {} max {} µs",
+        status.taken, status.pause_p50_us, status.pause_max_us
+    ))
 }
 
 /// The spare killed, the master goes on.

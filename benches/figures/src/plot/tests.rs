@@ -37,7 +37,7 @@ fn made_up() -> Rows {
                 "measured-full",
             ],
             "replication" => &["lazy", "raw-link"],
-            "checkpoint" => &["checkpoint-lazy", "tlb-flush"],
+            "checkpoint" => &["checkpoint-lazy", "checkpoint-plain", "tlb-flush"],
             "policy" => &["copy", "lazy", "full"],
             "program" => &["null", "pipe"],
             _ => &[

@@ -3,14 +3,17 @@
 //!
 //! What the library adds: it takes down what is registered and where its areas are, asks its policy, makes the child's task,
 //! and keeps the allocation lock meanwhile. After the `cptfork` it lets go of its locks, without any translations.
+//!
+//! And the same call without the kernel's support, where everything is copied in the pause: the library on plain copies.
 
 use alloc::format;
 use alloc::vec::Vec;
 
 use bench_plan::experiment::Experiment;
+use bench_plan::words::Freeze;
 use hs_core::checkpoint::Flags;
 use hs_core::figure::Figure;
-use hs_core::platform::{PAGE_LEN, View};
+use hs_core::platform::{CheckpointMemory, PAGE_LEN, View};
 use hs_core::policy::Choice;
 use kernel::cpt::{Mode, Other};
 
@@ -26,7 +29,10 @@ use crate::{Context, MIB_PAGES, refuse};
 
 const SIZES_MIB: [usize; 3] = [4, 64, 256];
 
-/// 10 % modified, frozen lazily, sent nowhere. A size that fails is refused, and the next one goes on.
+/// Beyond that the plain copies take longer than they teach.
+const PLAIN_MIB_MAX: usize = 64;
+
+/// 10 % modified, frozen lazily, sent nowhere; and the same on plain copies. A size that fails is refused, and the next one goes on.
 pub(crate) fn run(context: Context) {
     for mib in SIZES_MIB {
         let point = Point {
@@ -37,24 +43,64 @@ pub(crate) fn run(context: Context) {
         if let Err(failure) = size(context, &point, mib * MIB_PAGES) {
             refuse(context.guest, &format!("{point} ({})", Mode::Lazy), &failure);
         }
+        if mib <= PLAIN_MIB_MAX
+            && let Err(failure) = plain(context, &point, mib * MIB_PAGES)
+        {
+            refuse(
+                context.guest,
+                &format!("{point} ({})", Freeze::Plain.name()),
+                &failure,
+            );
+        }
     }
 }
 
 fn size(context: Context, point: &Point, count: usize) -> Result<(), Failure> {
     // A first checkpoint of everything may need as much again.
     check_room(2 * count)?;
-    start(context, Some(Mode::Lazy))?;
-    let result = both(context, point, count);
-    clear(context)?;
+    let memory = start(context, Some(Freeze::Lazy))?;
+    let result = both(context, memory, point, count);
+    clear(memory)?;
     result
 }
 
-fn both(context: Context, point: &Point, count: usize) -> Result<(), Failure> {
+fn plain(context: Context, point: &Point, count: usize) -> Result<(), Failure> {
+    check_room(2 * count)?;
+    let memory = start(context, Some(Freeze::Plain))?;
+    let result = copied(context, memory, point, count);
+    clear(memory)?;
+    result
+}
+
+/// On plain copies: everything is sent each time, whatever was modified.
+fn copied(
+    context: Context,
+    memory: &'static dyn CheckpointMemory,
+    point: &Point,
+    count: usize,
+) -> Result<(), Failure> {
+    let mut pages = Pages::new();
+    pages.grow(count, 4)?;
+    let dirty = pages.dirty_set(10, 4);
+    let (measured, _) = checkpoints(context, memory, &pages, &dirty)?;
+    context.tell(Figure {
+        lost_throughput: Some(measured.lost.median()),
+        ..measured.figure(point, "checkpoint-plain", (count * PAGE_LEN) as u64)
+    });
+    Ok(())
+}
+
+fn both(
+    context: Context,
+    memory: &'static dyn CheckpointMemory,
+    point: &Point,
+    count: usize,
+) -> Result<(), Failure> {
     let mut pages = Pages::new();
     pages.grow(count, 4)?;
     let dirty: Vec<usize> = pages.dirty_set(10, 4);
     let bytes = (dirty.len() * PAGE_LEN) as u64;
-    let (measured, header_bytes) = checkpoints(context, &pages, &dirty)?;
+    let (measured, header_bytes) = checkpoints(context, memory, &pages, &dirty)?;
     context.tell(Figure {
         header_bytes: Some(header_bytes),
         lost_throughput: Some(measured.lost.median()),
@@ -79,10 +125,11 @@ fn both(context: Context, point: &Point, count: usize) -> Result<(), Failure> {
 /// The library's, of what is modified; and each one's bytes of headers.
 pub(super) fn checkpoints(
     context: Context,
+    memory: &'static dyn CheckpointMemory,
     pages: &Pages,
     dirty: &[usize],
 ) -> Result<(Measured, u64), Failure> {
-    let taker = Taker::alone(context, &Nowhere, Choice::Incremental, Wire::default());
+    let taker = Taker::alone(memory, &Nowhere, Choice::Incremental, Wire::default());
     taker.catch_up()?;
     let flags = Flags::ASYNC | Flags::INCREMENTAL;
     let mut checkpoints = Checkpoints::new(&taker, pages, dirty, flags)?;

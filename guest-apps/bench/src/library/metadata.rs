@@ -3,10 +3,10 @@
 //! 1 MiB with 10 % modified. The library's tables hold 128 of each; there are 5 signals, which weigh what threads weigh.
 
 use bench_plan::experiment::Experiment;
+use bench_plan::words::Freeze;
 use hs_core::figure::Figure;
-use hs_core::platform::PAGE_LEN;
+use hs_core::platform::{CheckpointMemory, PAGE_LEN};
 use hs_core::{DESCRIPTORS_MAX, THREADS_MAX};
-use kernel::cpt::Mode;
 
 use super::checkpoint::checkpoints;
 use super::pages::Pages;
@@ -38,20 +38,25 @@ pub(crate) fn run(context: Context) -> Result<(), Failure> {
     check_room(2 * MIB_PAGES)?;
     for (series, register, counts) in KINDS {
         for count in counts {
-            start(context, Some(Mode::Lazy))?;
-            let result = register(count).and_then(|()| at(context, series, count));
-            clear(context)?;
+            let memory = start(context, Some(Freeze::Lazy))?;
+            let result = register(count).and_then(|()| at(context, memory, series, count));
+            clear(memory)?;
             result?;
         }
     }
     Ok(())
 }
 
-fn at(context: Context, series: &str, count: usize) -> Result<(), Failure> {
+fn at(
+    context: Context,
+    memory: &'static dyn CheckpointMemory,
+    series: &str,
+    count: usize,
+) -> Result<(), Failure> {
     let mut pages = Pages::new();
     pages.grow(MIB_PAGES, 4)?;
     let dirty = pages.dirty_set(10, 4);
-    let (measured, header_bytes) = checkpoints(context, &pages, &dirty)?;
+    let (measured, header_bytes) = checkpoints(context, memory, &pages, &dirty)?;
     let point = Point {
         experiment: Experiment::Metadata.name(),
         x: count as f64,

@@ -11,10 +11,12 @@ pub(crate) mod run;
 mod sink;
 pub(crate) mod taker;
 
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
 use bench_plan::words::Freeze;
+use hs_core::plain::PlainMemory;
 use hs_core::platform::{CheckpointMemory, Cptctl, PageRange};
 use kernel::cpt::{self, Mode};
 
@@ -24,38 +26,53 @@ use crate::failure::Failure;
 /// The benchmark's own number.
 pub(crate) const APPLICATION: u64 = u64::from_be_bytes(*b"hsbench\x01");
 
-/// Begins the library in a guest alone, to be frozen in the way of `mode` (as it is, if there is none).
+/// Most checkpoints by plain copy at once.
+const PLAIN_CHILDREN: usize = 16;
+
+/// The memory that a guest alone has the library on, to be frozen as `freeze` says (as the kernel was told, if it is `None`).
+/// Nothing of it is mapped yet.
 ///
 /// # Errors
 /// Something of an earlier measurement is still there.
-fn start(context: Context, mode: Option<Mode>) -> Result<(), Failure> {
-    if let Some(mode) = mode {
-        cpt::set_mode(mode)?;
-    }
-    hs_core::start(context.guest).map_err(Failure::Start)
+fn memory(context: Context, freeze: Option<Freeze>) -> Result<&'static dyn CheckpointMemory, Failure> {
+    let mode = match freeze {
+        None => return Ok(context.guest.memory()),
+        Some(Freeze::Plain) => {
+            return Ok(Box::leak(Box::new(PlainMemory::new(
+                context.guest,
+                PLAIN_CHILDREN,
+            ))));
+        }
+        Some(Freeze::Lazy) => Mode::Lazy,
+        Some(Freeze::Eager) => Mode::Eager,
+        Some(Freeze::Faults) => Mode::Faults,
+    };
+    cpt::set_mode(mode)?;
+    Ok(context.guest)
+}
+
+/// Begins the library on a memory of its own.
+///
+/// # Errors
+/// Something of an earlier measurement is still there.
+fn start(context: Context, freeze: Option<Freeze>) -> Result<&'static dyn CheckpointMemory, Failure> {
+    let memory = memory(context, freeze)?;
+    hs_core::start(memory).map_err(Failure::Start)?;
+    Ok(memory)
 }
 
 /// Purges and unmaps all that the library has installed.
 ///
 /// # Errors
 /// A child is still there.
-fn clear(context: Context) -> Result<(), Failure> {
-    let count = context.guest.cptctl(Cptctl::Installed(&mut []))?;
+fn clear(memory: &dyn CheckpointMemory) -> Result<(), Failure> {
+    let count = memory.cptctl(Cptctl::Installed(&mut []))?;
     let placeholder = PageRange::new(0, 1).expect("a valid range");
     let mut ranges: Vec<PageRange> = vec![placeholder; count];
-    context.guest.cptctl(Cptctl::Installed(&mut ranges))?;
-    context.guest.cptctl(Cptctl::PurgeAll)?;
+    memory.cptctl(Cptctl::Installed(&mut ranges))?;
+    memory.cptctl(Cptctl::PurgeAll)?;
     ranges
         .iter()
-        .try_for_each(|range| context.guest.unmap(*range))
+        .try_for_each(|range| memory.unmap(*range))
         .map_err(Failure::Map)
-}
-
-/// The kernel's word for it.
-fn mode_of(freeze: Freeze) -> Mode {
-    match freeze {
-        Freeze::Lazy => Mode::Lazy,
-        Freeze::Eager => Mode::Eager,
-        Freeze::Faults => Mode::Faults,
-    }
 }

@@ -16,20 +16,22 @@ use core::time::Duration;
 
 use bench_plan::pattern::share;
 use bench_plan::statistics::{self, Samples};
-use bench_plan::words::{Knobs, Sink};
+use bench_plan::words::{Freeze, Knobs, Sink};
 use hs_core::checkpoint::{CheckpointPipe, Flags};
 use hs_core::figure::Figure;
 use hs_core::platform::PAGE_LEN;
 use hs_core::policy::Choice;
 use hs_core::sync::sleep;
 use kernel::cpt;
+use kernel::options::Cptfork;
 use kernel::thread;
 use kernel::time::stopwatch_ns;
 
 use super::pages::Pages;
 use super::sink::{Local, Nowhere};
 use super::taker::{Checkpoints, Taker, Wire};
-use super::{clear, mode_of, registered, start};
+use super::{clear, registered, start};
+use crate::Context;
 use crate::failure::Failure;
 use crate::raw::memory::check_room;
 use crate::rounds::{Point, Repeats, measure, since, us};
@@ -78,15 +80,15 @@ pub(super) fn into(
         shadow_pages: knobs.shadow_mib * MIB_PAGES,
         compression: knobs.compression,
     };
-    start(context, knobs.freeze.map(mode_of))?;
+    let memory = start(context, knobs.freeze)?;
     let result = run(
         knobs,
-        &Taker::alone(context, pipe, knobs.way, wire),
+        &Taker::alone(memory, pipe, knobs.way, wire),
         runs,
         point,
         series,
     );
-    clear(context)?;
+    clear(memory)?;
     result
 }
 
@@ -106,8 +108,16 @@ fn series(knobs: &Knobs) -> &'static str {
         Sink::Null => match knobs.way {
             Choice::Copy => "copy",
             Choice::Full => "full",
-            Choice::Auto | Choice::Incremental => knobs.freeze.map_or(cpt::mode(), mode_of).name(),
+            Choice::Auto | Choice::Incremental => knobs.freeze.map_or(as_told(), Freeze::name),
         },
+    }
+}
+
+/// The word for the way that the kernel was told.
+fn as_told() -> &'static str {
+    match kernel::guest().options().cptfork {
+        Cptfork::Kernel(mode) => mode.name(),
+        Cptfork::Plain => Freeze::Plain.name(),
     }
 }
 

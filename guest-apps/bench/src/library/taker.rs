@@ -7,6 +7,7 @@ use hs_core::checkpoint::{
     CheckpointError, CheckpointPipe, Checkpointer, CheckpointerConfig, Compression, Flags,
 };
 use hs_core::event::Status;
+use hs_core::platform::CheckpointMemory;
 use hs_core::policy::Choice;
 use hs_core::role::Term;
 use hs_core::sync::{Signal, machine};
@@ -15,7 +16,6 @@ use kernel::time::stopwatch_ns;
 
 use super::APPLICATION;
 use super::pages::Pages;
-use crate::Context;
 use crate::failure::Failure;
 use crate::rounds::Subject;
 
@@ -43,9 +43,9 @@ pub(crate) enum Taker {
 }
 
 impl Taker {
-    /// Of a guest alone: its checkpoints go to `pipe`.
+    /// Of a guest alone, with the library on `memory`: its checkpoints go to `pipe`.
     pub(crate) fn alone(
-        context: Context,
+        memory: &'static dyn CheckpointMemory,
         pipe: &'static dyn CheckpointPipe,
         choice: Choice,
         wire: Wire,
@@ -59,7 +59,7 @@ impl Taker {
             compression: wire.compression,
             ended: &ENDED,
         };
-        let checkpointer = Checkpointer::new(context.guest, pipe, config);
+        let checkpointer = Checkpointer::new(memory, pipe, config);
         checkpointer.spare_joined();
         Taker::Alone(
             checkpointer,

@@ -49,7 +49,7 @@ pub(crate) fn live(guest: &'static Guest, orders: &Orders) -> ! {
     }
     hs_net::node::run(Start {
         machine: guest,
-        memory: guest,
+        memory: guest.memory(),
         service_nic,
         cluster_nic,
         pair,

@@ -10,7 +10,7 @@ use super::WordError;
 
 /// Their names, for whoever misspelt one.
 pub(super) const NAMES: &str = "mem-kib=, regions=, descriptors=, threads=, signals=, dirty-pct=, contiguity=, \
-     interval-ms=, checkpoints=, sink=null|pipe|link, mode=lazy|eager|faults, way=auto|copy|incremental|full, shadow-mib=, compress=none|lz4";
+     interval-ms=, checkpoints=, sink=null|pipe|link, mode=lazy|eager|faults|plain, way=auto|copy|incremental|full, shadow-mib=, compress=none|lz4";
 
 /// Where the checkpoints go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,7 +36,7 @@ impl Sink {
     }
 }
 
-/// How `cptfork` freezes: the kernel's `Mode`, which the host does not know.
+/// How checkpoints freeze: the kernel's `Cptfork`, which the host does not know.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Freeze {
     /// In constant time.
@@ -45,11 +45,13 @@ pub enum Freeze {
     Eager,
     /// With faults that record what is modified.
     Faults,
+    /// Not at all: everything is copied, without the kernel's support.
+    Plain,
 }
 
 impl Freeze {
     /// All of them.
-    pub const ALL: [Freeze; 3] = [Freeze::Lazy, Freeze::Eager, Freeze::Faults];
+    pub const ALL: [Freeze; 4] = [Freeze::Lazy, Freeze::Eager, Freeze::Faults, Freeze::Plain];
 
     /// The word for it, and the name of its series.
     pub const fn name(self) -> &'static str {
@@ -57,6 +59,7 @@ impl Freeze {
             Freeze::Lazy => "lazy",
             Freeze::Eager => "eager",
             Freeze::Faults => "faults",
+            Freeze::Plain => "plain",
         }
     }
 }
@@ -184,7 +187,8 @@ impl Knobs {
             }
             "mode" => {
                 let known = Freeze::ALL.into_iter().find(|freeze| freeze.name() == value);
-                self.freeze = Some(known.ok_or_else(|| malformed("mode", value, "lazy, eager or faults"))?);
+                self.freeze =
+                    Some(known.ok_or_else(|| malformed("mode", value, "lazy, eager, faults or plain"))?);
             }
             "way" => {
                 self.way = match value {

@@ -46,6 +46,17 @@ fn experiments_are_chosen_by_name() {
 }
 
 #[test]
+fn each_way_of_freezing_has_its_word() {
+    for freeze in Freeze::ALL {
+        let line = std::format!("run mode={}", freeze.name());
+        let Ok(Orders::Run { knobs, .. }) = Orders::parse(line.split_ascii_whitespace()) else {
+            panic!("{line}")
+        };
+        assert_eq!(knobs.freeze, Some(freeze));
+    }
+}
+
+#[test]
 fn a_run_has_all_the_knobs() {
     assert_eq!(
         parse("run"),

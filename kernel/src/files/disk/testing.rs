@@ -1,9 +1,9 @@
 //! A disk in memory that remembers what was written when, and so knows what a loss of power would leave of it.
 
 use core::cell::RefCell;
+use std::boxed::Box;
 use std::io::{Cursor, Seek, SeekFrom, Write};
 use std::rc::Rc;
-use std::boxed::Box;
 use std::vec;
 use std::vec::Vec;
 
@@ -122,7 +122,9 @@ impl Disk for RamDisk {
             .copy_from_slice(from);
         for (index, block) in from.chunks_exact(BLOCK_LEN).enumerate() {
             let contents = block.try_into().expect("a block");
-            inner.words.push(Word::Write(first as usize + index, Box::new(contents)));
+            inner
+                .words
+                .push(Word::Write(first as usize + index, Box::new(contents)));
         }
         Ok(())
     }

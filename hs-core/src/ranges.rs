@@ -1,18 +1,23 @@
 //! The installed checkpoint ranges: ordered, disjoint, neither merged nor split, as in the thesis.
+//!
+//! What every [`CheckpointMemory`](crate::platform::CheckpointMemory) keeps account of in the same way. Of fixed size, so
+//! that a kernel need not allocate for it.
 
-use hs_core::platform::{CptctlError, PageRange};
+use crate::platform::{Cptctl, CptctlError, PageRange};
 
 /// Most ranges installed at once.
-pub(crate) const RANGES_MAX: usize = 1024;
+pub const RANGES_MAX: usize = 1024;
 
 /// The table of installed ranges.
-pub(crate) struct Ranges {
+#[derive(Clone, Debug)]
+pub struct Ranges {
     sorted: [Option<PageRange>; RANGES_MAX],
     count: usize,
 }
 
 impl Ranges {
-    pub(crate) const fn new() -> Self {
+    /// None.
+    pub const fn new() -> Self {
         Ranges {
             sorted: [None; RANGES_MAX],
             count: 0,
@@ -20,11 +25,12 @@ impl Ranges {
     }
 
     /// The ranges, ascending.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = PageRange> + '_ {
+    pub fn iter(&self) -> impl Iterator<Item = PageRange> + '_ {
         self.sorted[..self.count].iter().flatten().copied()
     }
 
-    pub(crate) fn count(&self) -> usize {
+    /// How many there are.
+    pub fn count(&self) -> usize {
         self.count
     }
 
@@ -33,15 +39,39 @@ impl Ranges {
         self.sorted[..self.count].partition_point(|range| range.is_some_and(|range| range.start() < start))
     }
 
-    pub(crate) fn overlaps(&self, range: PageRange) -> bool {
+    /// Whether one of them shares a page with `range`.
+    pub fn overlaps(&self, range: PageRange) -> bool {
         let at = self.position(range.start());
         let before = at.checked_sub(1).and_then(|index| self.sorted[index]);
         let after = self.sorted[..self.count].get(at).copied().flatten();
         before.into_iter().chain(after).any(|other| other.overlaps(range))
     }
 
+    /// `cptctl` for whoever keeps nothing else of them. Whether the pages of a new one are mapped is the caller's to say.
+    ///
+    /// # Errors
+    /// See [`CptctlError`]; nothing is changed then.
+    pub fn cptctl(&mut self, request: Cptctl<'_>) -> Result<usize, CptctlError> {
+        match request {
+            Cptctl::Install(new) => self.install(new).map(|()| new.len()),
+            Cptctl::Purge(old) => self.purge(old).map(|()| old.len()),
+            Cptctl::PurgeAll => Ok(self.purge_all()),
+            Cptctl::Installed(buffer) => {
+                if let Some(room) = buffer.get_mut(..self.count) {
+                    room.iter_mut()
+                        .zip(self.iter())
+                        .for_each(|(place, range)| *place = range);
+                }
+                Ok(self.count)
+            }
+        }
+    }
+
     /// Adds all of `new`, or none.
-    pub(crate) fn install(&mut self, new: &[PageRange]) -> Result<(), CptctlError> {
+    ///
+    /// # Errors
+    /// One overlaps another, or there are too many.
+    pub fn install(&mut self, new: &[PageRange]) -> Result<(), CptctlError> {
         if self.count + new.len() > RANGES_MAX {
             return Err(CptctlError::TooMany);
         }
@@ -61,7 +91,10 @@ impl Ranges {
     }
 
     /// Removes all of `old`, each of which must match exactly, or none.
-    pub(crate) fn purge(&mut self, old: &[PageRange]) -> Result<(), CptctlError> {
+    ///
+    /// # Errors
+    /// One is not installed.
+    pub fn purge(&mut self, old: &[PageRange]) -> Result<(), CptctlError> {
         for (index, &range) in old.iter().enumerate() {
             if !self.remove(range) {
                 // The places are free again, and what was disjoint still is.
@@ -88,17 +121,27 @@ impl Ranges {
         true
     }
 
-    pub(crate) fn purge_all(&mut self) -> usize {
+    /// Removes all; returns how many there were.
+    pub fn purge_all(&mut self) -> usize {
         let purged = self.count;
         *self = Ranges::new();
         purged
     }
 }
 
+impl Default for Ranges {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::vec::Vec;
+
     use proptest::prelude::*;
+
+    use super::*;
 
     fn range(page: usize, pages: usize) -> PageRange {
         PageRange::new(page * 4096, pages).expect("aligned and not empty")
