@@ -113,8 +113,6 @@ pub struct Node {
     room: Signal,
     /// The image thread sleeps on this.
     inbound: Signal,
-    /// Whether files are looked at as a spare's.
-    watching: Mutex<bool>,
     mounted: Mutex<bool>,
     checkpoint_wanted: AtomicBool,
     /// Microseconds; 0 for never.
@@ -213,7 +211,6 @@ impl Node {
             application: Signal::new(),
             room: Signal::new(),
             inbound: Signal::new(),
-            watching: Mutex::new(true),
             mounted: Mutex::new(false),
             checkpoint_wanted: AtomicBool::new(false),
             retry_at: AtomicU64::new(0),

@@ -167,4 +167,8 @@ impl Files for HostFiles {
             _ => FileError::Device,
         })
     }
+
+    fn exists(&self, path: &FilePath) -> Result<bool, FileError> {
+        Ok(self.directory.join(path.as_str()).is_file())
+    }
 }

@@ -121,4 +121,17 @@ pub trait Files: Sync {
     /// # Errors
     /// See [`FileError`].
     fn remove(&self, path: &FilePath) -> Result<(), FileError>;
+
+    /// Whether a file of this path is there. Before the first [`mount`](Files::mount) the disk is read afresh, and nothing is
+    /// written: so a spare looks, while another node is the writer.
+    ///
+    /// # Errors
+    /// See [`FileError`].
+    fn exists(&self, path: &FilePath) -> Result<bool, FileError> {
+        match self.open(path, FileMode::READ) {
+            Ok(file) => self.close(file).map(|()| true),
+            Err(FileError::NotFound(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
 }

@@ -173,7 +173,6 @@ impl Node {
     /// last.
     fn take_over(&'static self, image: Image, takeover: &Takeover) {
         let machine = self.setup.machine;
-        self.end_watch();
         self.mount();
         self.remove_signs();
         let (restored, service) = self.take_up(image, "takeover failed");

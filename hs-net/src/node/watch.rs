@@ -1,7 +1,6 @@
 //! What a spare asks beside the networks whether its master lives: files and the user's function, each on a thread of its own.
 //!
-//! A file is looked for on the volume mounted afresh, each time: the master writes to it meanwhile, and what was cached would
-//! never change. The spare only reads. The thesis's `hs_det_file` removes its file before it returns; here that is
+//! A file is looked for by [`Files::exists`], which reads the disk afresh and changes nothing: the master is the writer. The thesis's `hs_det_file` removes its file before it returns; here that is
 //! done once the spare is master, and so the writer.
 
 use alloc::format;
@@ -9,7 +8,7 @@ use core::time::Duration;
 
 use hs_core::detection::{Liveness, Sign};
 use hs_core::platform::{FileError, Files, Priority};
-use hs_core::registry::descriptor::{FileMode, FilePath};
+use hs_core::registry::descriptor::FilePath;
 use hs_core::role::Role;
 use hs_core::sync;
 
@@ -73,17 +72,10 @@ impl Node {
 
     fn watch_file(&self, index: usize, files: &dyn Files, path: &FilePath) {
         let mut complained = false;
-        loop {
-            let found = {
-                // Held, so that nobody mounts the volume for a new master while it is looked at here.
-                let watching = self.watching.lock();
-                if !*watching {
-                    return;
-                }
-                look(files, path)
-            };
-            match found {
-                Ok(liveness) => self.report(index, liveness),
+        while self.role() == Role::Spare {
+            match files.exists(path) {
+                Ok(true) => self.report(index, Liveness::Failed),
+                Ok(false) => self.report(index, Liveness::Alive),
                 Err(error) if !complained => {
                     complained = true;
                     log::warn!("cannot look for {}: {error}", path.as_str());
@@ -92,11 +84,6 @@ impl Node {
             }
             sync::sleep(self.setup.pair.heartbeat.max(LOOK_EVERY));
         }
-    }
-
-    /// This node takes over: nobody looks at the volume as a spare any more.
-    pub(super) fn end_watch(&self) {
-        *self.watching.lock() = false;
     }
 
     /// Removes the files that said that the old master has failed, or the next spare would believe them of this one. The volume is
@@ -113,17 +100,5 @@ impl Node {
                 log::warn!("cannot remove {}: {error}", path.as_str());
             }
         }
-    }
-}
-
-fn look(files: &dyn Files, path: &FilePath) -> Result<Liveness, FileError> {
-    files.mount()?;
-    match files.open(path, FileMode::READ) {
-        Ok(file) => {
-            files.close(file)?;
-            Ok(Liveness::Failed)
-        }
-        Err(FileError::NotFound(_)) => Ok(Liveness::Alive),
-        Err(error) => Err(error),
     }
 }

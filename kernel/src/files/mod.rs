@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Both guests of a pair have the same disk. **One of them is the writer: the node that serves.** It mounts the volume when
-//! it begins to serve, a spare at takeover, and never before: what it had cached of the volume would be old. Names are
+//! it begins to serve, a spare at takeover, and never before: what it had cached of the volume would be old. (A spare may [look](look::exists) whether a file is there, which changes nothing.) Names are
 //! those of FAT, eight letters and three.
 //!
 //! FAT has no journal. A file that was synced is as it was, whenever the writer dies; of what was written since, any part
@@ -22,6 +22,7 @@ pub mod cache;
 pub mod check;
 mod date;
 pub mod disk;
+pub mod look;
 pub mod table;
 pub mod volume;
 
@@ -94,5 +95,9 @@ impl<D: Disk + Send> Files for DiskFiles<D> {
 
     fn remove(&self, path: &FilePath) -> Result<(), FileError> {
         self.volume.lock().remove(path)
+    }
+
+    fn exists(&self, path: &FilePath) -> Result<bool, FileError> {
+        self.volume.lock().exists(path)
     }
 }

@@ -23,6 +23,7 @@ use hs_core::registry::descriptor::{FileMode, FilePath};
 use super::cache::{Block, Cache};
 use super::check::{self, Mended};
 use super::disk::{BLOCK_LEN, Disk, DiskError};
+use super::look;
 use super::table::{BadTable, Layout};
 
 /// Most files open at once.
@@ -309,6 +310,23 @@ impl<D: Disk> Volume<D> {
         }
     }
 
+    /// See [`Files::exists`](hs_core::platform::Files::exists).
+    ///
+    /// # Errors
+    /// See [`FileError`].
+    pub fn exists(&mut self, path: &FilePath) -> Result<bool, FileError> {
+        let Some(cache) = &mut self.unmounted else {
+            return match self.mounted()?.find(path) {
+                Ok(entry) => Ok(!entry.attributes.is_directory()),
+                Err(FileError::NotFound(_)) => Ok(false),
+                Err(error) => Err(error),
+            };
+        };
+        cache.forget();
+        let layout = layout(cache)?;
+        look::exists(cache, &layout, path).map_err(|_| FileError::Device)
+    }
+
     fn mounted(&self) -> Result<&Mounted<D>, FileError> {
         self.mounted.as_ref().ok_or(FileError::NotMounted)
     }
@@ -484,13 +502,17 @@ impl<D: Disk> Volume<D> {
 
 /// Checks the volume and mends it, on the disk too.
 fn checked<D: Disk>(cache: &mut Cache<D>) -> Result<(Layout, Mended), FileError> {
-    let layout = Layout::read(cache).map_err(|error| match error {
-        BadTable::Format(what) => FileError::BadVolume(what),
-        BadTable::Disk(_) => FileError::Device,
-    })?;
+    let layout = layout(cache)?;
     cache.set_table(layout.table());
     let mended = check::check(cache, &layout).and_then(|mended| cache.flush().map(|()| mended));
     Ok((layout, mended.map_err(|_| FileError::Device)?))
+}
+
+fn layout<D: Disk>(cache: &mut Cache<D>) -> Result<Layout, FileError> {
+    Layout::read(cache).map_err(|error| match error {
+        BadTable::Format(what) => FileError::BadVolume(what),
+        BadTable::Disk(_) => FileError::Device,
+    })
 }
 
 #[cfg(test)]
