@@ -159,6 +159,11 @@ const STEPS: &[Step] = &[
         body: Body::Inside(180),
     },
     Step {
+        name: "pair-restore",
+        shows: "a pair that lost both machines goes on from its disk",
+        body: Body::Inside(240),
+    },
+    Step {
         name: "pair-expiry",
         shows: "keys expire on time across a takeover",
         body: Body::Inside(180),

@@ -56,6 +56,7 @@ const TESTS: &[Test] = &[
         &[("kv", Variant::Usual), ("kv", Variant::Other)],
         pairs::differing,
     ),
+    ("pair-restore", &[("kv", Variant::Usual)], pairs::restore),
     ("pair-expiry", &[("kv", Variant::Usual)], pairs::expiry),
     ("pair-conformance", &[("kv", Variant::Usual)], pairs::conformance),
     ("pair-benchmark", &[("kv", Variant::Usual)], pairs::benchmark),

@@ -1,14 +1,17 @@
 //! Pairs in QEMU, with a real client.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use hs_core::event::Event;
+use hs_core::role::Term;
 
 use super::inside::{Ground, READY_LIMIT, run_beside, take_over, wait_for_event};
 use crate::command::command;
+use crate::disk;
 use crate::events::Line;
 use crate::guest_build::{self, Variant};
 use crate::pair::{Happening, Ingredients, Pair};
@@ -201,6 +204,72 @@ pub(super) fn differing(ground: &Ground) -> Result<String> {
         bail!("they became a pair after all");
     }
     Ok(refusals.into_iter().flatten().next().unwrap_or_default())
+}
+
+/// Both machines killed, the second in the middle of its checkpoints: a pair that begins from the disk has all keys, and
+/// outlives its master in its turn.
+pub(super) fn restore(ground: &Ground) -> Result<String> {
+    let disk = Arc::new(disk::scratch(disk::MIB_DEFAULT)?);
+    let image = guest_build::image("kv", Variant::Usual);
+    let images = || [image.clone(), image.clone()];
+    let keep = String::from("hs.checkpoint-file=HSCPT");
+    let words = &ground.plan.app("kv")?.words;
+    let mut pair = Pair::start(&Ingredients {
+        options: std::slice::from_ref(&keep),
+        disk: Some(Arc::clone(&disk)),
+        ..ground.ingredients(words, images())?
+    })?;
+    pair.wait_until_ready(READY_LIMIT)?;
+    run_beside(&mut pair, ground.client("write 1 60")?, |_| {})?;
+    // All checkpoints are acknowledged: the file has them too, or they would not be.
+    settle(&mut pair)?;
+    let mut writer = ground
+        .client("write 2 2000")?
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    // Some checkpoints further: one of them is being written now.
+    let before = pair.nodes[0].status.taken;
+    let went_on = pair.wait_for("further checkpoints", SOON, |pair, _| {
+        (pair.nodes[0].status.taken > before + 20).then_some(())
+    });
+    for node in 0..2 {
+        pair.kill(node);
+    }
+    writer.kill()?;
+    writer.wait()?;
+    went_on?;
+    pair.end();
+    drop(pair);
+
+    let begun = Instant::now();
+    let options = [keep, String::from("hs.restore=HSCPT")];
+    let mut pair = Pair::start(&Ingredients {
+        options: &options,
+        disk: Some(disk),
+        ..ground.ingredients(words, images())?
+    })?;
+    let mut told = None;
+    pair.wait_for("the restored master", SOON, |_, happening| {
+        if let Happening::Guest(0, Sign::Line(Line::Event(Event::Role { term, .. }), _)) = happening {
+            told = Some(*term);
+        }
+        told
+    })?;
+    let took = begun.elapsed();
+    if told != Some(Term::FIRST.next()) {
+        bail!("the restored master is in term {told:?}, and not in the one after the first");
+    }
+    pair.wait_until_ready(READY_LIMIT)?;
+    run_beside(&mut pair, ground.client("verify 1 60")?, |_| {})?;
+    run_beside(&mut pair, ground.client("write 3 20")?, |_| {})?;
+    settle(&mut pair)?;
+    take_over(&mut pair)?;
+    for words in ["verify 1 60", "verify 3 20"] {
+        run_beside(&mut pair, ground.client(words)?, |_| {})?;
+    }
+    Ok(format!("60 keys, master {} ms after its start", took.as_millis()))
 }
 
 /// Keys with a time to live keep it across a takeover.
