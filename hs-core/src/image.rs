@@ -265,7 +265,7 @@ impl Image {
                 Item::Signals(signals) => stream.registered.signals = signals,
                 Item::Areas(areas) => stream.areas = areas,
                 Item::Run(range, Content::Zero) => stream.pieces.add_zero(range)?,
-                Item::Run(..) => {}
+                Item::Run(..) | Item::Skipped { .. } => {}
                 Item::Difference { page, difference } => {
                     stream.pieces.add_difference(self.memory, page, difference)?;
                 }

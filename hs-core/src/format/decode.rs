@@ -5,7 +5,8 @@ use crc32fast::Hasher;
 
 use super::DecodeError;
 use super::difference::{BODY_LEN_MAX, Difference};
-use super::header::{FORMAT_VERSION, HEADER_LEN_MAX, Header, Kind, MAGIC, PREAMBLE_LEN};
+use super::header::{self, Header, Kind, PREAMBLE_LEN};
+use super::item::Item;
 use super::limits::Limits;
 use super::packing;
 use super::section::{
@@ -13,47 +14,6 @@ use super::section::{
 };
 use super::tables;
 use crate::platform::{PAGE_LEN, PageRange};
-use crate::registry::descriptor::Descriptor;
-use crate::registry::signal::SignalAction;
-use crate::registry::thread::Worker;
-
-/// What a decoder found.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Item<'a> {
-    /// The header, checked against itself and the limits; build, application and term are the caller's to judge.
-    Header(Header),
-    /// The registered workers.
-    Threads(Vec<Worker>),
-    /// The registered descriptors, each of another number.
-    Descriptors(Vec<Descriptor>),
-    /// The registered signals, each once.
-    Signals(Vec<SignalAction>),
-    /// The memory areas, ascending.
-    Areas(Vec<PageRange>),
-    /// These pages come next, in this form. If they are zero, that is all that comes of them.
-    Run(PageRange, Content),
-    /// What is different in a page.
-    Difference {
-        /// The page's address.
-        page: usize,
-        /// The difference.
-        difference: Difference<'a>,
-    },
-    /// Part of a page that is raw, which comes in order; or all of one that was an LZ4 block.
-    Bytes {
-        /// The page's address.
-        page: usize,
-        /// Where in it these bytes belong.
-        offset: usize,
-        /// The bytes.
-        bytes: &'a [u8],
-    },
-    /// It is whole and undamaged.
-    End {
-        /// Its length.
-        total_bytes: u64,
-    },
-}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
@@ -316,18 +276,8 @@ impl Decoder {
     fn gathered<'a>(&mut self, bytes: &mut Vec<u8>) -> Result<Option<Found<'a>>, DecodeError> {
         match self.state {
             State::Preamble => {
-                if bytes[..4] != MAGIC {
-                    return Err(DecodeError::BadMagic);
-                }
-                let (version, len) = (u16_at(bytes, 4), u16_at(bytes, 6));
-                if version != FORMAT_VERSION {
-                    return Err(DecodeError::WrongVersion { found: version });
-                }
-                if len == 0 || usize::from(len) > HEADER_LEN_MAX {
-                    return Err(DecodeError::HeaderLength(len));
-                }
                 self.state = State::Header {
-                    len: usize::from(len),
+                    len: header::header_len(bytes)?,
                 };
                 Ok(None)
             }
@@ -337,7 +287,7 @@ impl Decoder {
                 self.state = State::Section;
                 Ok(Some(Found::Item(Item::Header(header))))
             }
-            State::Section => self.begin_section(bytes).map(|()| None),
+            State::Section => Ok(self.begin_section(bytes)?.map(Found::Item)),
             State::Table { .. } => {
                 let item = self.table(bytes)?;
                 self.tables_seen += 1;
@@ -408,13 +358,7 @@ impl Decoder {
     }
 
     fn check_header(&self, bytes: &[u8]) -> Result<Header, DecodeError> {
-        let header = match postcard::take_from_bytes::<Header>(bytes) {
-            Ok((header, [])) => header,
-            _ => return Err(DecodeError::BadHeader),
-        };
-        if let Some(what) = header.contradiction() {
-            return Err(DecodeError::Contradiction(what));
-        }
+        let header = Header::of_bytes(bytes)?;
         if header.window() != Some(self.limits.window) {
             return Err(DecodeError::WrongWindow);
         }
@@ -439,7 +383,8 @@ impl Decoder {
         }
     }
 
-    fn begin_section(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
+    /// At the next section. One that is not known and may be skipped is an item of its own.
+    fn begin_section<'a>(&mut self, bytes: &[u8]) -> Result<Option<Item<'a>>, DecodeError> {
         let (kind, flags, reserved, len_bytes) = (bytes[0], bytes[1], u16_at(bytes, 2), u32_at(bytes, 4));
         if flags & !section::REQUIRED != 0 || reserved != 0 {
             return Err(DecodeError::Reserved);
@@ -476,7 +421,8 @@ impl Decoder {
             return Err(DecodeError::SectionLength { kind, len_bytes });
         }
         self.state = next;
-        Ok(())
+        let skipped = matches!(next, State::Section | State::Skip { .. });
+        Ok(skipped.then_some(Item::Skipped { kind, len_bytes }))
     }
 
     /// The table that comes next, of these bytes.

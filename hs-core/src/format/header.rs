@@ -4,6 +4,8 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::DecodeError;
+use super::section::u16_at;
 use crate::platform::PageRange;
 use crate::role::Term;
 
@@ -14,6 +16,21 @@ pub(super) const MAGIC: [u8; 4] = *b"HSCP";
 pub(super) const PREAMBLE_LEN: usize = 8;
 /// More than postcard ever makes of a [`Header`].
 pub(super) const HEADER_LEN_MAX: usize = 160;
+
+/// The length of the header behind this preamble.
+pub(super) fn header_len(preamble: &[u8]) -> Result<usize, DecodeError> {
+    if preamble[..4] != MAGIC {
+        return Err(DecodeError::BadMagic);
+    }
+    let (version, len) = (u16_at(preamble, 4), u16_at(preamble, 6));
+    if version != FORMAT_VERSION {
+        return Err(DecodeError::WrongVersion { found: version });
+    }
+    if len == 0 || usize::from(len) > HEADER_LEN_MAX {
+        return Err(DecodeError::HeaderLength(len));
+    }
+    Ok(usize::from(len))
+}
 
 /// Names a checkpoint of one master. Ordered as they were taken.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -72,6 +89,30 @@ pub struct Header {
 }
 
 impl Header {
+    /// The header of the checkpoint that begins with `bytes`: for whoever has to know its window to decode it. It contradicts
+    /// itself nowhere; whether it is of the checkpoint as it was sent shows only at its end.
+    ///
+    /// # Errors
+    /// See [`DecodeError`].
+    pub fn peek(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let (preamble, rest) = bytes
+            .split_at_checked(PREAMBLE_LEN)
+            .ok_or(DecodeError::Truncated)?;
+        let len = header_len(preamble)?;
+        Self::of_bytes(rest.get(..len).ok_or(DecodeError::Truncated)?)
+    }
+
+    pub(super) fn of_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let header = match postcard::take_from_bytes::<Self>(bytes) {
+            Ok((header, [])) => header,
+            _ => return Err(DecodeError::BadHeader),
+        };
+        match header.contradiction() {
+            Some(what) => Err(DecodeError::Contradiction(what)),
+            None => Ok(header),
+        }
+    }
+
     /// The window, if it is one that this machine could have.
     pub fn window(&self) -> Option<PageRange> {
         PageRange::new(
@@ -81,7 +122,7 @@ impl Header {
     }
 
     /// What contradicts itself in it.
-    pub(super) fn contradiction(&self) -> Option<&'static str> {
+    fn contradiction(&self) -> Option<&'static str> {
         match self.kind {
             Kind::Full if self.id.increment != 0 => Some("a full checkpoint has increment 0"),
             Kind::Incremental { base } if base >= self.id.increment => {

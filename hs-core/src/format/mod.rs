@@ -31,6 +31,7 @@ mod difference;
 mod encode;
 mod error;
 mod header;
+mod item;
 mod limits;
 mod packing;
 mod section;
@@ -38,11 +39,12 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-pub use decode::{Decoder, Item};
+pub use decode::Decoder;
 pub use difference::{Difference, bring_up_to_date};
 pub use encode::{BUFFER_BYTES, Encoder, Form};
 pub use error::DecodeError;
 pub use header::{CheckpointId, FORMAT_VERSION, Header, Kind};
+pub use item::Item;
 pub use limits::Limits;
 pub use packing::{Compression, Packer};
 pub use section::{Content, REQUIRED};

@@ -1,6 +1,7 @@
 //! The format there and back, and everything that is refused.
 
 mod forms;
+mod golden;
 
 use alloc::collections::BTreeMap;
 use alloc::vec;
@@ -143,7 +144,17 @@ fn old(page: usize) -> [u8; PAGE_LEN] {
 }
 
 /// Decodes pieces of the lengths that `cut` gives.
-fn decode(bytes: &[u8], mut cut: impl FnMut() -> usize) -> Result<Checkpoint, DecodeError> {
+fn decode(bytes: &[u8], cut: impl FnMut() -> usize) -> Result<Checkpoint, DecodeError> {
+    decode_onto(bytes, cut, old).map(|(checkpoint, _)| checkpoint)
+}
+
+/// And onto what `old` has; and the runs that are not of zeroes.
+fn decode_onto(
+    bytes: &[u8],
+    mut cut: impl FnMut() -> usize,
+    old: impl Fn(usize) -> [u8; PAGE_LEN],
+) -> Result<(Checkpoint, Vec<(PageRange, Content)>), DecodeError> {
+    let mut runs = Vec::new();
     let mut decoder = Decoder::new(limits());
     let (mut header, mut areas, mut pages) = (None, Vec::new(), Pages::new());
     let (mut threads, mut descriptors, mut signals) = (Vec::new(), Vec::new(), Vec::new());
@@ -165,7 +176,8 @@ fn decode(bytes: &[u8], mut cut: impl FnMut() -> usize) -> Result<Checkpoint, De
                         pages.insert((address - START) / PAGE_LEN, vec![0; PAGE_LEN]);
                     }
                 }
-                Item::Run(..) => {}
+                Item::Run(range, content) => runs.push((range, content)),
+                Item::Skipped { .. } => {}
                 Item::Difference { page, difference } => {
                     let mut contents = old(page);
                     difference.apply(&mut contents);
@@ -189,14 +201,15 @@ fn decode(bytes: &[u8], mut cut: impl FnMut() -> usize) -> Result<Checkpoint, De
     }
     decoder.finish()?;
     assert!(whole);
-    Ok(Checkpoint {
+    let checkpoint = Checkpoint {
         header: header.unwrap(),
         threads,
         descriptors,
         signals,
         areas,
         pages,
-    })
+    };
+    Ok((checkpoint, runs))
 }
 
 fn decode_at_once(bytes: &[u8]) -> Result<Checkpoint, DecodeError> {

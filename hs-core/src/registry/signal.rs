@@ -203,6 +203,11 @@ impl SignalAction {
         self.signal
     }
 
+    /// The handler's address.
+    pub const fn handler(self) -> usize {
+        self.handler
+    }
+
     /// What is held back while the handler runs.
     pub const fn mask(self) -> SignalMask {
         self.mask

@@ -49,6 +49,11 @@ impl Worker {
         Ok(())
     }
 
+    /// The function's address.
+    pub const fn function(self) -> usize {
+        self.function
+    }
+
     /// What the function is called with.
     pub const fn argument(self) -> usize {
         self.argument

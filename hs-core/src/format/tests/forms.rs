@@ -5,6 +5,15 @@ use crate::format::section::{DIFFERENCE, LZ4};
 
 /// Encodes each page in the form that `form` asks for, if it is shorter: a difference to what the spare has, or a block.
 fn encode_in_forms(checkpoint: &Checkpoint, mut form: impl FnMut() -> Content) -> Vec<u8> {
+    encode_onto(checkpoint, old, |_| form())
+}
+
+/// As differences to what `old` has, each page in its form.
+pub(super) fn encode_onto(
+    checkpoint: &Checkpoint,
+    old: impl Fn(usize) -> [u8; PAGE_LEN],
+    mut form: impl FnMut(usize) -> Content,
+) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut flush = |piece: &[u8]| {
         bytes.extend_from_slice(piece);
@@ -18,7 +27,7 @@ fn encode_in_forms(checkpoint: &Checkpoint, mut form: impl FnMut() -> Content) -
         let address = START + number * PAGE_LEN;
         let fill = |page: &mut [u8; PAGE_LEN], body: &mut [u8]| {
             page.copy_from_slice(contents);
-            let made = match form() {
+            let made = match form(*number) {
                 Content::Difference => bring_up_to_date(&mut old(address), page, body).map(Form::Difference),
                 Content::Lz4 => packer.pack(page, body).map(Form::Lz4),
                 Content::Zero | Content::Raw => None,
