@@ -1,4 +1,4 @@
-//! Every command that a person types: `cargo xtask run-pair`, `client` and `test`.
+//! Every command that a person types: `cargo xtask run-pair`, `client`, `test`, `bench` and `inspect`.
 //!
 //! This file is the list of commands; what each does stands in its module. Each external command is
 //! printed before it runs. Deliberately absent: `unsafe`, and anything that needs root.
@@ -14,6 +14,7 @@ mod forward;
 mod guest_build;
 mod handover;
 mod host;
+mod inspect;
 mod live;
 mod netns;
 mod pair;
@@ -50,6 +51,8 @@ enum Command {
     Test(test::Options),
     /// Measures checkpoints beside what Linux offers, and draws the thesis's tables and figures.
     Bench(bench::Options),
+    /// Shows what is in a file of checkpoints.
+    Inspect(inspect::Options),
     /// Becomes a program that dies with the process that started it.
     #[command(hide = true)]
     Tied(tied::Options),
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         Command::Client(options) => client::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Bench(options) => bench::run(options),
+        Command::Inspect(options) => inspect::run(&options),
         Command::Tied(options) => tied::run(&options),
         Command::Enter { parent } => netns::enter(parent),
         Command::Inside => netns::inside(),
