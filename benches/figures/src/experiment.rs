@@ -259,6 +259,18 @@ pub const EXPERIMENTS: &[Experiment] = &[
         note: "Registered descriptors and threads are in every checkpoint: 96 and 16 bytes of headers each (header_bytes).",
     },
     Experiment {
+        name: "scattered",
+        title: "Scattered updates: one word in each of many pages, 16 MiB, 10 % dirty",
+        x_label: "dirty pages",
+        x_log: false,
+        grounds: &[Ground::Guest],
+        shape: Shape::Curves,
+        plots: &[],
+        note: "whole: each page as it is. difference: only what is different in it, to what the spare has (hs.shadow-mib). lz4: each page \
+               as an LZ4 block (hs.compress); the pages hold hardly more than one byte's value, so that its bytes are the best \
+               that can be. Contents are all bytes of a checkpoint here. The child's life shows what each form takes.",
+    },
+    Experiment {
         name: "replication",
         title: "Replication against the raw link",
         x_label: "contents of one checkpoint (MiB)",

@@ -16,6 +16,9 @@ pub const FORK_OVER_PAUSE_MIN: f64 = 300.0;
 /// Most that the stall may be, as a share of the best peer's.
 pub const STALL_SHARE_MAX: f64 = 0.5;
 
+/// Most bytes that differences may take of scattered updates, as a share of the whole pages'.
+pub const SCATTERED_SHARE_MAX: f64 = 0.1;
+
 /// Every way of Linux that its guest measures at each size: what a kernel of 6.12 or newer has. The test `the_lists_agree` of
 /// the peers ties it to their own list.
 pub const PEERS: [&str; 8] = [
@@ -32,6 +35,9 @@ pub const PEERS: [&str; 8] = [
 /// The experiment that counts what should cost nothing, and its size in MiB.
 const RELEASED: &str = "released";
 const RELEASED_MIB: f64 = 64.0;
+
+/// The experiment that counts the bytes of scattered updates.
+const SCATTERED: &str = "scattered";
 
 /// What a ratio should be.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -162,6 +168,9 @@ pub fn ratios(rows: &Rows, asked: impl Fn(&str) -> bool) -> Vec<Ratio> {
             "clean pages in touched spans",
         ));
     }
+    if asked(SCATTERED) {
+        all.push(scattered_share(rows));
+    }
     all
 }
 
@@ -223,6 +232,30 @@ fn copies(rows: &Rows, series: &str, of: &str) -> Ratio {
             },
             None => Outcome::Missing(format!("no {series} in {RELEASED}")),
         },
+    }
+}
+
+/// Bytes of differences over bytes of whole pages, at the same number of pages.
+fn scattered_share(rows: &Rows) -> Ratio {
+    let of = |series: &str| {
+        let found = rows.of(SCATTERED, false);
+        let figure = found.into_iter().find(|figure| figure.series == series);
+        figure
+            .and_then(|figure| Some((figure.x, Quantity::Contents.of(figure)?.middle)))
+            .ok_or_else(|| format!("no {series} in {SCATTERED}"))
+    };
+    let outcome = of("difference").and_then(|(pages, kib)| match of("whole")? {
+        (same, whole_kib) if same == pages => Ok(Outcome::Measured {
+            value: kib / whole_kib,
+            from: format!("{} / {} KiB, {pages} pages", rounded(kib), rounded(whole_kib)),
+        }),
+        _ => Err(format!("whole and difference of {SCATTERED} are of other pages")),
+    });
+    Ratio {
+        what: "bytes of scattered 8-byte updates as differences / as whole pages".into(),
+        goal: Goal::AtMost(SCATTERED_SHARE_MAX),
+        unit: "",
+        outcome: outcome.unwrap_or_else(Outcome::Missing),
     }
 }
 

@@ -305,7 +305,7 @@ mod tests {
             &Circumstances::default(),
         );
         assert!(
-            text.contains("Nothing was measured.") && text.contains("14 missing"),
+            text.contains("Nothing was measured.") && text.contains("15 missing"),
             "{text}"
         );
         assert!(text.contains("| thesis | wired |"), "{text}");

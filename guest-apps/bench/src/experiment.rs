@@ -35,6 +35,8 @@ pub enum Experiment {
     Checkpoint,
     /// What registered descriptors and threads add to a checkpoint.
     Metadata,
+    /// Bytes of scattered updates, in each form that pages are sent in.
+    Scattered,
     /// The thesis's test program at several intervals, with its checkpoints going nowhere and into a pipe.
     Program,
     /// Throughput of checkpoints beside that of the bare link.
@@ -44,7 +46,7 @@ pub enum Experiment {
 impl Experiment {
     /// All of them, in the order in which they run: as their memory grows, because what a walk over the window takes grows with
     /// all that was ever mapped in it.
-    pub const ALL: [Experiment; 17] = [
+    pub const ALL: [Experiment; 18] = [
         Experiment::Fig61,
         Experiment::Fig62,
         Experiment::Policy,
@@ -58,6 +60,7 @@ impl Experiment {
         Experiment::Table33,
         Experiment::Checkpoint,
         Experiment::Metadata,
+        Experiment::Scattered,
         Experiment::Program,
         Experiment::Fig63,
         Experiment::Fig64,
@@ -82,6 +85,7 @@ impl Experiment {
             Experiment::Policy => "policy",
             Experiment::Checkpoint => "checkpoint",
             Experiment::Metadata => "metadata",
+            Experiment::Scattered => "scattered",
             Experiment::Program => "program",
             Experiment::Replication => "replication",
         }

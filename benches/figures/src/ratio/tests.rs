@@ -11,6 +11,12 @@ fn whole() -> Rows {
             ..figure("released", series, 64.0, 5.0, 5.0)
         })
         .to_vec();
+    figures.extend(
+        [("whole", 1_700_000), ("difference", 11_000)].map(|(series, bytes)| Figure {
+            bytes,
+            ..figure("scattered", series, 409.0, 5.0, 5.0)
+        }),
+    );
     for mib in [4.0, 16.0, 64.0, 256.0, 1024.0] {
         for experiment in ["size-1pct", "size-10pct"] {
             figures.push(figure(experiment, "lazy", mib, 5.0, 20.0));
@@ -27,7 +33,7 @@ fn whole() -> Rows {
 #[test]
 fn a_good_run_reaches_every_goal() {
     let all = ratios(&whole(), |_| true);
-    assert_eq!(all.len(), 5 + 1 + 6 + 2);
+    assert_eq!(all.len(), 5 + 1 + 6 + 2 + 1);
     for ratio in &all {
         assert_eq!(ratio.verdict(), "reached", "{ratio:?}");
     }
@@ -90,6 +96,24 @@ fn one_copy_misses_the_goal() {
     assert_eq!(
         copies(&rows([copied]), "released-copies", "x").verdict(),
         "missed"
+    );
+}
+
+#[test]
+fn differences_are_held_against_whole_pages() {
+    let with = |bytes: u64, x: f64| {
+        let of = |series, bytes, x| Figure {
+            bytes,
+            ..figure("scattered", series, x, 5.0, 5.0)
+        };
+        scattered_share(&rows([of("whole", 1_000_000, 409.0), of("difference", bytes, x)]))
+    };
+    assert_eq!(with(100_000, 409.0).verdict(), "reached");
+    assert_eq!(with(100_001, 409.0).verdict(), "missed");
+    assert_eq!(with(50_000, 400.0).verdict(), "missing");
+    assert_eq!(
+        scattered_share(&Rows::default()).basis(),
+        "no difference in scattered"
     );
 }
 

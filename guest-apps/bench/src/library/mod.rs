@@ -8,6 +8,7 @@ pub(crate) mod pages;
 pub(crate) mod program;
 mod registered;
 pub(crate) mod run;
+pub(crate) mod scattered;
 mod sink;
 pub(crate) mod taker;
 

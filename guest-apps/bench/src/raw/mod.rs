@@ -17,7 +17,7 @@ use alloc::vec::Vec;
 
 use bench_plan::experiment::Experiment;
 
-use crate::library::{checkpoint, metadata, program};
+use crate::library::{checkpoint, metadata, program, scattered};
 use crate::{Context, refuse};
 
 /// Runs those of `chosen` that are of this kind.
@@ -56,6 +56,7 @@ pub(crate) fn run(context: Context, chosen: &[Experiment]) {
                 Ok(())
             }
             Experiment::Metadata => metadata::run(context),
+            Experiment::Scattered => scattered::run(context),
             Experiment::Program => program::run(context),
             Experiment::Fig63 | Experiment::Fig64 | Experiment::Replication => Ok(()),
         };
