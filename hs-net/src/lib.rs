@@ -33,6 +33,7 @@ mod raw;
 pub mod service;
 #[cfg(test)]
 mod sim;
+pub mod transport;
 pub mod wire;
 
 pub use node::{Node, node};

@@ -9,7 +9,6 @@ extern crate alloc;
 
 use alloc::format;
 use alloc::string::String;
-use core::net::SocketAddr;
 use core::time::Duration;
 
 use allocator_api2::boxed::Box;
@@ -17,11 +16,12 @@ use hs_core::class::{Class, ClassId};
 use hs_core::platform::Machine;
 use hs_core::registry::thread::{self, Work};
 use hs_net::node::{Node, node};
-use hs_net::service::{ConnectionError, ConnectionId};
+use hs_net::service::ConnectionId;
+use hs_net::transport::NodeTransport;
 use kernel::Guest;
 use kv::command::{Pair, Surroundings};
 use kv::options::Options;
-use kv::server::{Clock, End, News, SCRATCH_BYTES, Server, Transport};
+use kv::server::{Clock, SCRATCH_BYTES, Server};
 
 kernel::entry!(main);
 
@@ -90,14 +90,14 @@ impl Work for Kv {
         let mut scratch = [0; SCRATCH_BYTES];
         let clock = Clock::new(self.server.clock_ms(), wall_ms(machine));
         self.server
-            .resume(&mut Wire(node), clock.now_ms(wall_ms(machine)));
+            .resume(&mut NodeTransport(node), clock.now_ms(wall_ms(machine)));
         loop {
             let seen = node.look();
             let now = machine.now();
             let now_ms = clock.now_ms(wall_ms(machine));
             let round = self
                 .server
-                .round(&mut Wire(node), &Figures(node), &mut scratch, now_ms);
+                .round(&mut NodeTransport(node), &Figures(node), &mut scratch, now_ms);
             node.service().flush(machine.now());
             node.keep(round.changed);
             if !round.busy {
@@ -122,55 +122,5 @@ impl Surroundings for Figures {
             status: self.0.status(),
             build_id: self.0.machine().build_id(),
         }
-    }
-}
-
-/// The service stack as the server's transport. Its lock is taken for each call alone: whoever holds a lock runs before
-/// all others, and commands must not run before heartbeats.
-struct Wire(&'static Node);
-
-fn end(error: ConnectionError) -> End {
-    match error {
-        ConnectionError::Finished => End::Finished,
-        ConnectionError::Gone => End::Gone,
-    }
-}
-
-impl Transport for Wire {
-    type Connection = ConnectionId;
-
-    fn next_event(&mut self) -> Option<(ConnectionId, News)> {
-        let event = self.0.service().next_event()?;
-        Some((
-            event.connection,
-            News {
-                opened: event.news.opened,
-                closed: event.news.closed,
-            },
-        ))
-    }
-
-    fn is_open(&mut self, connection: ConnectionId) -> bool {
-        self.0.service().is_open(connection)
-    }
-
-    fn peer(&mut self, connection: ConnectionId) -> Option<SocketAddr> {
-        self.0.service().peer(connection)
-    }
-
-    fn receive(&mut self, connection: ConnectionId, into: &mut [u8]) -> Result<usize, End> {
-        self.0.service().recv(connection, into).map_err(end)
-    }
-
-    fn send(&mut self, connection: ConnectionId, bytes: &[u8]) -> Result<usize, End> {
-        self.0.service().send(connection, bytes).map_err(end)
-    }
-
-    fn close(&mut self, connection: ConnectionId) {
-        self.0.service().close(connection);
-    }
-
-    fn abort(&mut self, connection: ConnectionId) {
-        self.0.service().abort(connection);
     }
 }

@@ -16,14 +16,13 @@
 
 mod client;
 mod clock;
-mod transport;
 
 use allocator_api2::vec::Vec;
 use core::cmp::min;
+use hs_net::transport::{News, Transport};
 
 use self::client::{Client, Next, Work};
 pub use self::clock::Clock;
-pub use self::transport::{End, News, Transport};
 use crate::Memory;
 use crate::command::{Database, Statistics, Surroundings};
 use crate::options::Options;

@@ -4,8 +4,8 @@ use allocator_api2::vec::Vec;
 use core::mem;
 use core::net::SocketAddr;
 use core::ops::Range;
+use hs_net::transport::{End, Transport};
 
-use super::transport::{End, Transport};
 use super::{STUCK_MS, WAIT_MS};
 use crate::Memory;
 use crate::command::{self, Database, Outcome, Refusal, Session, Surroundings};

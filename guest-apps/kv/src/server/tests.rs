@@ -1,5 +1,4 @@
 mod golden;
-mod loopback;
 
 use super::*;
 use crate::BULK_LEN_MAX;
@@ -12,7 +11,7 @@ use hs_core::class::{Class, ClassId};
 use hs_core::event::Status;
 use hs_core::host::Session;
 use hs_core::role::{Role, Term};
-use loopback::Loopback;
+use hs_net::transport::Loopback;
 use proptest::prelude::*;
 
 type Heap<T> = vec::Vec<T>;

@@ -1,12 +1,13 @@
 //! A network in memory, with buffers of a fixed length and events as the service stack makes them: only when there is
 //! more to read than before, or room again after a send that found too little.
 
-use super::super::transport::{End, News, Transport};
 use alloc::collections::VecDeque;
-use alloc::vec;
+use alloc::vec::Vec;
 use core::net::{Ipv4Addr, SocketAddr};
 
-#[derive(Default)]
+use super::{End, News, Transport};
+
+#[derive(Debug, Default)]
 struct Connection {
     to_server: VecDeque<u8>,
     to_client: VecDeque<u8>,
@@ -20,17 +21,19 @@ struct Connection {
 }
 
 /// Connections, named by the order in which they came.
-pub(super) struct Loopback {
+#[derive(Debug)]
+pub struct Loopback {
     buffer_len: usize,
-    connections: vec::Vec<Connection>,
+    connections: Vec<Connection>,
     events: VecDeque<usize>,
 }
 
 impl Loopback {
-    pub(super) fn new(buffer_len: usize) -> Self {
+    /// A network whose connections hold so many bytes each way.
+    pub fn new(buffer_len: usize) -> Self {
         Self {
             buffer_len,
-            connections: vec![],
+            connections: Vec::new(),
             events: VecDeque::new(),
         }
     }
@@ -43,11 +46,13 @@ impl Loopback {
         }
     }
 
-    pub(super) fn has_events(&self) -> bool {
+    /// Whether a connection has news.
+    pub fn has_events(&self) -> bool {
         !self.events.is_empty()
     }
 
-    pub(super) fn connect(&mut self) -> usize {
+    /// A client connects; the name of its connection.
+    pub fn connect(&mut self) -> usize {
         let news = News {
             opened: true,
             closed: false,
@@ -60,11 +65,13 @@ impl Loopback {
         self.connections.len() - 1
     }
 
-    pub(super) fn room(&self, name: usize) -> usize {
+    /// Bytes that the client can send now.
+    pub fn room(&self, name: usize) -> usize {
         self.buffer_len - self.connections[name].to_server.len()
     }
 
-    pub(super) fn client_send(&mut self, name: usize, bytes: &[u8]) -> usize {
+    /// The client sends what finds room; returns how many bytes.
+    pub fn client_send(&mut self, name: usize, bytes: &[u8]) -> usize {
         let count = bytes.len().min(self.room(name));
         let connection = &mut self.connections[name];
         connection.to_server.extend(&bytes[..count]);
@@ -74,7 +81,8 @@ impl Loopback {
         count
     }
 
-    pub(super) fn client_receive(&mut self, name: usize) -> vec::Vec<u8> {
+    /// The client takes all that was sent to it.
+    pub fn client_receive(&mut self, name: usize) -> Vec<u8> {
         let connection = &mut self.connections[name];
         let bytes = connection.to_client.drain(..).collect();
         if core::mem::take(&mut connection.wants_room) {
@@ -83,12 +91,14 @@ impl Loopback {
         bytes
     }
 
-    pub(super) fn client_finish(&mut self, name: usize) {
+    /// The client sends no more.
+    pub fn client_finish(&mut self, name: usize) {
         self.connections[name].client_finished = true;
         self.announce(name);
     }
 
-    pub(super) fn client_close(&mut self, name: usize) {
+    /// The connection is gone for the client, and the server hears of it.
+    pub fn client_close(&mut self, name: usize) {
         let connection = &mut self.connections[name];
         if !connection.gone {
             connection.gone = true;
@@ -98,11 +108,12 @@ impl Loopback {
     }
 
     /// The connection disappears without a word.
-    pub(super) fn cut(&mut self, name: usize) {
+    pub fn cut(&mut self, name: usize) {
         self.connections[name].gone = true;
     }
 
-    pub(super) fn is_closed(&self, name: usize) -> bool {
+    /// Whether the server has closed it.
+    pub fn is_closed(&self, name: usize) -> bool {
         self.connections[name].closed_by_server
     }
 }
