@@ -50,6 +50,7 @@ pub use self::front::ServiceGuard;
 use self::pipe::Pipe;
 use self::rounds::{Inbox, PairThread};
 pub use self::serve::{refuse, serve};
+pub use self::turn::KEEP_LIMIT;
 use self::spare::Takeover;
 use crate::announce::Announcer;
 use crate::channel::frame::Session;

@@ -42,6 +42,11 @@ const RUN_NEEDS: &[Need] = &[
         present: || find("unshare").is_some() && find("nsenter").is_some(),
         package: "util-linux",
     },
+    // For SQLite; Rust links with it too.
+    Need {
+        present: || find("cc").is_some(),
+        package: "gcc",
+    },
 ];
 
 const TEST_NEEDS: &[Need] = &[

@@ -12,6 +12,7 @@ mod pairs;
 mod run;
 mod runner;
 mod signals;
+mod sql;
 mod tetris;
 mod typist;
 mod visitors;
@@ -206,6 +207,21 @@ const STEPS: &[Step] = &[
     Step {
         name: "pair-gate",
         shows: "four workers' structures are whole after kills at random moments",
+        body: Body::Inside(240),
+    },
+    Step {
+        name: "pair-sqlite",
+        shows: "SQLite says in a guest, word for word, what it says on the host",
+        body: Body::Inside(240),
+    },
+    Step {
+        name: "pair-sqlite-killed",
+        shows: "the database is whole after a kill, with every commit that was answered",
+        body: Body::Inside(240),
+    },
+    Step {
+        name: "pair-sqlite-bulk",
+        shows: "a transaction of 10,000 rows, with a spare and without",
         body: Body::Inside(240),
     },
     Step {

@@ -12,7 +12,6 @@ use alloc::string::String;
 use core::time::Duration;
 
 use allocator_api2::boxed::Box;
-use hs_core::checkpoint::{CheckpointError, Flags};
 use hs_core::class::{Class, ClassId};
 use hs_core::registry::thread::{self, Work};
 use hs_net::node::{Node, node};
@@ -34,9 +33,6 @@ const GAME_BYTES: usize = 256 << 10;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: usize = 8;
-
-/// A synchronous checkpoint that found no slot, or was lost, is tried so often before a program is answered all the same.
-const TRIES: u32 = 5;
 
 fn main(guest: &'static Guest) -> ! {
     let options = guest.options();
@@ -92,7 +88,7 @@ impl Work for Tetris {
                 .round(&mut Lines(node), &mut scratch, now.since(looked), today);
             looked = now;
             if round.changed && round.answer_due {
-                keep_for_certain(node);
+                node.keep_for_certain();
             } else {
                 node.keep(round.changed);
             }
@@ -105,19 +101,6 @@ impl Work for Tetris {
             }
         }
     }
-}
-
-/// Returns when the spare has what was done.
-fn keep_for_certain(node: &'static Node) {
-    for _ in 0..TRIES {
-        let seen = node.signal().seen();
-        match node.checkpoint(Flags::INCREMENTAL) {
-            Ok(_) | Err(CheckpointError::NoSpare | CheckpointError::NotStarted) => return,
-            Err(CheckpointError::NoSlot) => node.signal().wait(seen, None),
-            Err(_) => {}
-        }
-    }
-    log::warn!("a program is answered although the spare does not have what it did");
 }
 
 /// The service stack and the console as the table's wire.

@@ -9,11 +9,18 @@
 //! }
 //! ```
 
-use hs_core::checkpoint::Flags;
+use core::time::Duration;
+
+use hs_core::checkpoint::{CheckpointError, Flags};
 use hs_core::platform::Instant;
 
 use super::Node;
 use crate::service::ConnectionId;
+
+/// How long [`Node::keep_for_certain`] tries.
+pub const KEEP_LIMIT: Duration = Duration::from_secs(5);
+/// How soon it tries again, if nothing happens before.
+const KEEP_STEP: Duration = Duration::from_millis(10);
 
 impl Node {
     /// Takes in what has arrived. Returns what [`rest`](Node::rest) is to be given: whatever happens from here on ends it.
@@ -44,6 +51,27 @@ impl Node {
     pub fn keep(&self, changed: bool) {
         if changed || self.checkpoint_wanted() {
             let _ = self.checkpoint(Flags::ASYNC | Flags::INCREMENTAL);
+        }
+    }
+
+    /// Returns when the spare has all that was changed, or when there is none: for an application that answers only then. After
+    /// [`KEEP_LIMIT`] of failures the spare is as good as none, and `false` is returned.
+    pub fn keep_for_certain(&self) -> bool {
+        let machine = self.setup.machine;
+        let give_up_at = machine.now() + KEEP_LIMIT;
+        loop {
+            let seen = self.application.seen();
+            match self.checkpoint(Flags::INCREMENTAL) {
+                Ok(_) | Err(CheckpointError::NoSpare | CheckpointError::NotStarted) => return true,
+                Err(error) => {
+                    let now = machine.now();
+                    if now >= give_up_at {
+                        log::warn!("a change is answered that no spare has: {error}");
+                        return false;
+                    }
+                    self.application.wait(seen, Some(now + KEEP_STEP));
+                }
+            }
         }
     }
 

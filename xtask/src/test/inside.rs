@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use hs_core::event::Event;
 
-use super::{Orders, descriptors, gate, guest, pairs, signals, tetris, visitors};
+use super::{Orders, descriptors, gate, guest, pairs, signals, sql, tetris, visitors};
 use crate::accel::{self, Accelerator};
 use crate::command::{bare_words, root, show};
 use crate::disk;
@@ -78,6 +78,9 @@ const TESTS: &[Test] = &[
         signals::signals,
     ),
     ("pair-gate", &[("gated", Variant::Usual)], gate::kills),
+    ("pair-sqlite", &[("sqlite", Variant::Usual)], sql::script),
+    ("pair-sqlite-killed", &[("sqlite", Variant::Usual)], sql::killed),
+    ("pair-sqlite-bulk", &[("sqlite", Variant::Usual)], sql::bulk),
 ];
 
 fn find(name: &str) -> Result<&'static Test> {
@@ -195,9 +198,14 @@ impl Ground {
 
     /// Where clients find the service.
     pub(super) fn service(&self) -> Result<SocketAddr> {
+        self.service_of("kv")
+    }
+
+    /// As [`service`](Self::service), of another application.
+    pub(super) fn service_of(&self, app: &str) -> Result<SocketAddr> {
         Ok(SocketAddr::from((
             self.plan.service.address,
-            self.plan.app("kv")?.port,
+            self.plan.app(app)?.port,
         )))
     }
 

@@ -1,0 +1,126 @@
+//! The words behind ` -- ` on the kernel's command line.
+//!
+//! ```text
+//! port=5433      where to listen
+//! mem-mib=32     most memory for the database
+//! sync=on        a change is answered when the spare has it; off: at once
+//! ```
+
+use core::fmt;
+
+/// What can be set when the server starts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// TCP port.
+    pub port: u16,
+    /// Longest database, in MiB.
+    pub memory_mib: u32,
+    /// Whether an answer waits until the spare has what was changed.
+    pub sync: bool,
+}
+
+impl Default for Options {
+    /// What fits a guest of 256 MiB: a checkpoint of everything may need as much again, on either machine.
+    fn default() -> Self {
+        Self {
+            port: 5433,
+            memory_mib: 32,
+            sync: true,
+        }
+    }
+}
+
+/// A word that is no option.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OptionError<'a> {
+    /// No option is called so.
+    Unknown(&'a str),
+    /// The option, what it was given, and what it takes.
+    Malformed(&'static str, &'a str, &'static str),
+}
+
+impl fmt::Display for OptionError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OptionError::Unknown(word) => write!(
+                f,
+                "`{word}` is not an option of sqlite; there are `port=`, `mem-mib=` and `sync=`"
+            ),
+            OptionError::Malformed(option, value, takes) => {
+                write!(f, "`{option}={value}` is malformed: {option} takes {takes}")
+            }
+        }
+    }
+}
+
+/// Most that `mem-mib=` may be.
+const MEMORY_MIB_MAX: u32 = 1 << 16;
+
+impl Options {
+    /// Reads the words; the later of two wins.
+    ///
+    /// # Errors
+    /// The first word that is not right.
+    pub fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Result<Self, OptionError<'a>> {
+        let mut options = Self::default();
+        for word in words {
+            let (option, value) = word.split_once('=').ok_or(OptionError::Unknown(word))?;
+            let malformed = |option, takes| OptionError::Malformed(option, value, takes);
+            match option {
+                "port" => {
+                    let port = value.parse().ok().filter(|&port| port != 0);
+                    options.port = port.ok_or(malformed("port", "a number from 1 to 65535"))?;
+                }
+                "mem-mib" => {
+                    let fits = |mib: &u32| (1..=MEMORY_MIB_MAX).contains(mib);
+                    let mib = value.parse().ok().filter(fits);
+                    options.memory_mib = mib.ok_or(malformed("mem-mib", "a number from 1 to 65536"))?;
+                }
+                "sync" => {
+                    options.sync = match value {
+                        "on" => true,
+                        "off" => false,
+                        _ => return Err(malformed("sync", "on or off")),
+                    };
+                }
+                _ => return Err(OptionError::Unknown(word)),
+            }
+        }
+        Ok(options)
+    }
+
+    /// Longest database, in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        self.memory_mib as usize * 1024 * 1024
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    #[test]
+    fn words_are_read_and_others_refused_by_name() {
+        let parse = |line: &'static str| Options::parse(line.split_ascii_whitespace());
+        assert_eq!(parse(""), Ok(Options::default()));
+        assert_eq!(
+            parse("mem-mib=8 port=1 sync=off"),
+            Ok(Options {
+                port: 1,
+                memory_mib: 8,
+                sync: false
+            })
+        );
+        for (line, part) in [
+            ("prt=1", "`prt=1` is not"),
+            ("verbose", "`verbose` is not"),
+            ("port=0", "`port=0` is malformed"),
+            ("mem-mib=65537", "`mem-mib=65537` is malformed"),
+            ("sync=maybe", "`sync=maybe` is malformed"),
+        ] {
+            let error = parse(line).unwrap_err().to_string();
+            assert!(error.starts_with(part), "{error}");
+        }
+    }
+}
