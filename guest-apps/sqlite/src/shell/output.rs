@@ -6,7 +6,8 @@ use hs_core::class::Class;
 /// From so many bytes on nothing more is produced until the client has taken some.
 pub(crate) const ENOUGH_BYTES: usize = 32 << 10;
 
-/// What is on its way to a client. One row, or one answer of the shell's own, may be on top of [`ENOUGH_BYTES`].
+/// What is on its way to a client. One row, or one answer of the shell's own, may be on top of
+/// what is enough.
 #[derive(Debug)]
 pub struct Output {
     bytes: Vec<u8, Class>,

@@ -3,10 +3,13 @@
 use std::fs;
 use std::path::PathBuf;
 use std::string::String;
+use std::sync::atomic::Ordering;
 use std::vec::Vec as StdVec;
 
 use hs_core::class::ClassId;
 use hs_core::host;
+use hs_core::platform::{FileError, FileHandle};
+use hs_core::registry::descriptor::{FileMode, FilePath};
 use hs_core::sync::machine;
 
 use super::*;
@@ -173,6 +176,102 @@ fn a_result_streams_and_stops_while_nobody_takes_it() {
         let said = say(engine, &mut session, "");
         assert_eq!(said.matches("row").count(), 20_000);
         assert!(said.ends_with("sqlite> "));
+    });
+}
+
+/// A disk for one file.
+#[derive(Default)]
+struct Disk(std::sync::Mutex<StdVec<u8>>, std::sync::atomic::AtomicUsize);
+
+impl Files for Disk {
+    fn mount(&self) -> Result<(), FileError> {
+        Ok(())
+    }
+
+    fn open(&self, path: &FilePath, _: FileMode) -> Result<FileHandle, FileError> {
+        assert_eq!(path.as_str(), "COPY.DB");
+        self.1.fetch_add(1, Ordering::Relaxed);
+        Ok(FileHandle(7))
+    }
+
+    fn close(&self, _: FileHandle) -> Result<(), FileError> {
+        self.1.fetch_sub(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn read_at(&self, _: FileHandle, _: u64, _: &mut [u8]) -> Result<usize, FileError> {
+        Err(FileError::WrongMode)
+    }
+
+    fn write_at(&self, _: FileHandle, offset: u64, bytes: &[u8]) -> Result<(), FileError> {
+        let (mut file, at) = (self.0.lock().unwrap(), offset as usize);
+        assert!(at <= file.len(), "a hole");
+        let end = file.len().max(at + bytes.len());
+        file.resize(end, 0);
+        file[at..at + bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn len_bytes(&self, _: FileHandle) -> Result<u64, FileError> {
+        Ok(self.0.lock().unwrap().len() as u64)
+    }
+
+    fn truncate(&self, _: FileHandle, len_bytes: u64) -> Result<(), FileError> {
+        self.0.lock().unwrap().truncate(len_bytes as usize);
+        Ok(())
+    }
+
+    fn sync(&self, _: FileHandle) -> Result<(), FileError> {
+        Ok(())
+    }
+
+    fn remove(&self, path: &FilePath) -> Result<(), FileError> {
+        Err(FileError::NotFound(*path))
+    }
+}
+
+#[test]
+fn a_backup_is_the_database_file_and_no_writer_comes_between() {
+    with_engine(|engine, heap| {
+        let disk = Disk(std::vec![1; 1 << 20].into(), 0.into());
+        let surroundings = Surroundings {
+            files: Some(&disk),
+            ..surroundings()
+        };
+        let (mut one, mut two) = (
+            Session::new(engine, heap).unwrap(),
+            Session::new(engine, heap).unwrap(),
+        );
+        let fill =
+            "CREATE TABLE t AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000)
+                    SELECT i, printf('%030d', i) FROM n;\n";
+        say(engine, &mut one, fill);
+        two.feed(b".backup copy.db\n");
+        // As far as the file and its lock.
+        assert!(two.take_line(engine, surroundings) && two.backup.is_some());
+        two.go_on_with_backup(engine, surroundings);
+        assert!(
+            disk.0.lock().unwrap().iter().take(100).all(|byte| *byte == 0),
+            "half a backup is no database"
+        );
+        let refused = say(engine, &mut one, "DELETE FROM t;\n");
+        assert!(refused.contains("database is locked"), "{refused}");
+        assert_eq!(two.work(engine, surroundings, FOREVER), Next::Input);
+        assert_eq!(two.output().pending(), b"sqlite> sqlite> ");
+        let copy = disk.0.lock().unwrap().clone();
+        let mut original = std::vec![0; engine.volume(|volume| volume.len_bytes())];
+        engine.volume(|volume| volume.read(0, &mut original));
+        assert!(original.starts_with(b"SQLite format 3\0") && copy == original);
+        assert_eq!(disk.1.load(Ordering::Relaxed), 0, "the file is closed");
+        let done = say(engine, &mut one, "DELETE FROM t;\n");
+        assert!(!done.contains("error"), "{done}");
+        // One that its client leaves is closed, too.
+        two.feed(b".backup COPY.DB\n");
+        assert!(two.take_line(engine, surroundings));
+        two.end(engine, Some(surroundings));
+        assert_eq!(disk.1.load(Ordering::Relaxed), 0, "the file is closed");
+        let done = say(engine, &mut one, "DROP TABLE t;\n");
+        assert!(!done.contains("error"), "{done}");
     });
 }
 
