@@ -232,8 +232,8 @@ impl LibraryArea {
         push(&mut self.descriptors, &mut self.descriptor_count, record)
     }
 
-    pub(crate) fn set_descriptor(&mut self, index: usize, record: descriptor::Record) {
-        self.descriptors[index] = record;
+    pub(crate) fn descriptor_mut(&mut self, index: usize) -> &mut descriptor::Record {
+        &mut self.descriptors[index]
     }
 
     pub(crate) fn remove_descriptor(&mut self, index: usize) {

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use hs_core::format::{CheckpointId, Content, DecodeError, Decoder, Header, Item, Kind, Limits};
 use hs_core::platform::{PAGE_LEN, PageRange};
 use hs_core::registry::descriptor::{Descriptor, DescriptorKind};
-use hs_core::registry::signal::{SignalAction, SignalMask};
+use hs_core::registry::signal::{Disposition, SignalAction, SignalMask};
 use hs_core::registry::thread::Worker;
 
 /// Most of each kind of record that is decoded: far more than any library has.
@@ -236,11 +236,14 @@ impl Checkpoint {
         writeln!(words, "  signals      {}", self.header.signals)?;
         for action in &self.signals {
             let (signal, mask) = (action.signal(), mask_words(action.mask()));
-            writeln!(
-                words,
-                "    {signal:<4} handler {:#x}, mask {mask}",
-                action.handler()
-            )?;
+            let done = match action.disposition() {
+                Disposition::Default => "ends the node".to_owned(),
+                Disposition::Ignore => "ignored".to_owned(),
+                Disposition::Handler => format!("handler {:#x}, mask {mask}", action.handler()),
+            };
+            let blocked = if action.is_blocked() { ", blocked" } else { "" };
+            let pending = if action.is_pending() { ", waits" } else { "" };
+            writeln!(words, "    {signal:<4} {done}{blocked}{pending}")?;
         }
         writeln!(words, "  areas        {}", self.header.areas)?;
         for area in &self.areas {
@@ -275,16 +278,26 @@ impl Checkpoint {
 fn kind_words(kind: &DescriptorKind) -> String {
     match kind {
         DescriptorKind::File { path, mode, offset } => {
-            let modes: Vec<String> = mode.iter_names().map(|(name, _)| name.to_lowercase()).collect();
-            format!("file {}, {}, at byte {offset}", path.as_str(), modes.join("+"))
+            let modes = flag_words(mode.iter_names());
+            format!("file {}, {modes}, at byte {offset}", path.as_str())
         }
-        DescriptorKind::Udp { local, peer: None } => format!("udp {local}"),
-        DescriptorKind::Udp {
-            local,
-            peer: Some(peer),
-        } => format!("udp {local} to {peer}"),
-        DescriptorKind::TcpListener { local } => format!("tcp listener {local}"),
+        DescriptorKind::Udp { local, peer, flags } => {
+            let to = peer.map(|peer| format!(" to {peer}")).unwrap_or_default();
+            format!("udp {local}{to}, {}", flag_words(flags.iter_names()))
+        }
+        DescriptorKind::TcpListener { local, backlog } => {
+            format!("tcp listener {local}, backlog {backlog}")
+        }
     }
+}
+
+/// The names of flags, small.
+fn flag_words<F>(flags: impl Iterator<Item = (&'static str, F)>) -> String {
+    let names: Vec<String> = flags.map(|(name, _)| name.to_lowercase()).collect();
+    if names.is_empty() {
+        return "no flags".into();
+    }
+    names.join("+")
 }
 
 fn mask_words(mask: SignalMask) -> String {

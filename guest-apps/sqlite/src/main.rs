@@ -48,7 +48,6 @@ const STACK_BYTES: usize = 1 << 20;
 /// Connections that may wait to be accepted.
 const BACKLOG: usize = 16;
 
-
 fn main(guest: &'static Guest) -> ! {
     if let Err(error) = options(guest) {
         hs_net::node::refuse(guest, &error);

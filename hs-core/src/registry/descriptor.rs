@@ -341,26 +341,49 @@ pub fn register(descriptor: Descriptor) -> Result<(), DescriptorError> {
 /// The library was not started, or no descriptor of this number is registered.
 pub fn update(descriptor: Descriptor) -> Result<(), DescriptorError> {
     with_index(descriptor.number, |tables, index| {
-        tables.set_descriptor(index, descriptor.to_record());
+        *tables.descriptor_mut(index) = descriptor.to_record();
     })
 }
 
-/// Replaces the records of what has changed. `changed` is asked about each registered number, in the order of their
-/// registration, and returns what to record now. For the pause of a checkpoint: no record is read, and only what has
-/// changed is written.
+/// What of a registered descriptor has changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// A file's offset.
+    Offset(u64),
+    /// A UDP socket's own address, and its peer's.
+    Addresses(SocketAddrV4, Option<SocketAddrV4>),
+}
+
+impl Change {
+    /// Enters it into a record of the kind that has it.
+    fn apply(self, record: &mut Record) {
+        match (self, record[4]) {
+            (Change::Offset(offset), FILE) => record[8..16].copy_from_slice(&offset.to_le_bytes()),
+            (Change::Addresses(local, peer), UDP) => {
+                put_address(&mut record[16..22], local);
+                record[22..28].fill(0);
+                record[5] &= !HAS_PEER;
+                if let Some(peer) = peer {
+                    put_address(&mut record[22..28], peer);
+                    record[5] |= HAS_PEER;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Brings the records of what has changed up to date. `changed` is asked about each registered number, in the order of their
+/// registration; a change that its kind does not have changes nothing. For the pause of a checkpoint: no record is read,
+/// and only what has changed is written.
 ///
 /// # Errors
 /// The library was not started.
-///
-/// # Panics
-/// If `changed` returns a descriptor of another number.
-pub fn refresh(mut changed: impl FnMut(u32) -> Option<Descriptor>) -> Result<(), NotStarted> {
+pub fn refresh(mut changed: impl FnMut(u32) -> Option<Change>) -> Result<(), NotStarted> {
     library::with(|library| {
         for index in 0..library.records().1.len() {
-            let number = number_of(&library.records().1[index]);
-            if let Some(descriptor) = changed(number) {
-                assert_eq!(descriptor.number, number, "a record keeps its number");
-                library.tables_mut().set_descriptor(index, descriptor.to_record());
+            if let Some(change) = changed(number_of(&library.records().1[index])) {
+                change.apply(library.tables_mut().descriptor_mut(index));
             }
         }
     })

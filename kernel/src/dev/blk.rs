@@ -12,7 +12,7 @@
 //!
 //! The buffer is the kernel's: what is read or written is copied, for it may lie in the checkpoint window. What the
 //! device says is not believed: a completion that names no request of ours puts the disk out of use, and so does a
-//! device that does not answer for [`PATIENCE`].
+//! device that does not answer for half a minute.
 //!
 //! Deliberately absent: discard, several queues, blocks of other lengths than 512 bytes.
 

@@ -23,8 +23,8 @@ checkpoint 5.0 at byte 0: full
     function 0x1001, argument 0x400000000001
   descriptors  3
     3    file DATA/LOG.TXT, read+write, at byte 77
-    4    udp 10.77.0.10:5353 to 10.77.0.1:53
-    5    tcp listener 10.77.0.10:6379
+    4    udp 10.77.0.10:5353 to 10.77.0.1:53, getname+getpeer
+    5    tcp listener 10.77.0.10:6379, backlog 16
   signals      2
     SIGINT handler 0x201000, mask TERM
     SIGUSR2 handler 0x202000, mask TERM

@@ -9,6 +9,7 @@ use std::{format, fs};
 
 use super::forms::encode_onto;
 use super::*;
+use crate::registry::descriptor::UdpFlags;
 
 const FULL: &[u8] = include_bytes!("../../../tests/golden/full.hscp");
 const INCREMENT: &[u8] = include_bytes!("../../../tests/golden/increment.hscp");
@@ -36,12 +37,14 @@ fn descriptors() -> Vec<Descriptor> {
             kind: DescriptorKind::Udp {
                 local: address(10, 5353),
                 peer: Some(address(1, 53)),
+                flags: UdpFlags::GETNAME | UdpFlags::GETPEER,
             },
         },
         Descriptor {
             number: 5,
             kind: DescriptorKind::TcpListener {
                 local: address(10, 6379),
+                backlog: 16,
             },
         },
     ]

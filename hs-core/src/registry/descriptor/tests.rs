@@ -116,22 +116,6 @@ fn a_number_is_registered_once() {
 }
 
 #[test]
-fn what_has_changed_is_refreshed_in_place() {
-    let _session = Session::start(64);
-    [listener(7, 80), listener(3, 81), listener(5, 82)]
-        .into_iter()
-        .for_each(|descriptor| register(descriptor).unwrap());
-    let mut asked = Vec::new();
-    refresh(|number| {
-        asked.push(number);
-        (number == 3).then(|| listener(3, 99))
-    })
-    .unwrap();
-    assert_eq!(asked, [7, 3, 5]);
-    assert_eq!(descriptors(), [listener(7, 80), listener(3, 99), listener(5, 82)]);
-}
-
-#[test]
 fn the_table_is_bounded() {
     let _session = Session::start(64);
     let max = library::DESCRIPTORS_MAX as u32;
@@ -152,6 +136,37 @@ proptest! {
     #[test]
     fn a_descriptor_has_one_record(descriptor in any_descriptor()) {
         prop_assert_eq!(Descriptor::of_record(&descriptor.to_record()), Some(descriptor));
+    }
+
+    /// A change that a kind has is what an update makes of it; any other is none.
+    #[test]
+    fn what_has_changed_is_refreshed_in_place(
+        known in prop::collection::vec(any_descriptor(), 1..5),
+        change in prop_oneof![
+            any::<u64>().prop_map(Change::Offset),
+            (any_address(), prop::option::of(any_address()))
+                .prop_map(|(local, peer)| Change::Addresses(local, peer)),
+        ],
+    ) {
+        let _session = Session::start(64);
+        let mut expected: Vec<Descriptor> = Vec::new();
+        for (index, descriptor) in known.iter().enumerate() {
+            expected.push(Descriptor { number: 7 * index as u32, ..*descriptor });
+            register(expected[index]).unwrap();
+        }
+        let mut asked = Vec::new();
+        refresh(|number| {
+            asked.push(number);
+            (number == 0).then_some(change)
+        })
+        .unwrap();
+        prop_assert_eq!(asked, expected.iter().map(|known| known.number).collect::<Vec<_>>());
+        match (change, &mut expected[0].kind) {
+            (Change::Offset(to), DescriptorKind::File { offset, .. }) => *offset = to,
+            (Change::Addresses(to, by), DescriptorKind::Udp { local, peer, .. }) => (*local, *peer) = (to, by),
+            _ => {}
+        }
+        prop_assert_eq!(descriptors(), expected);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use core::net::SocketAddrV4;
 
 use hs_core::DESCRIPTORS_MAX;
 use hs_core::platform::FileHandle;
-use hs_core::registry::descriptor::{self, Descriptor, DescriptorKind, FileMode, FilePath, UdpFlags};
+use hs_core::registry::descriptor::{self, Change, Descriptor, DescriptorKind, FileMode, FilePath, UdpFlags};
 
 use super::error::{DescriptorError, ReopenError};
 use crate::service::UNBOUND;
@@ -199,28 +199,21 @@ impl Table {
         }
         let refreshed = descriptor::refresh(|number| {
             let entry = Option::as_mut(&mut self.entries[index_of(number)?])?;
-            let flags = entry.registered?;
-            let kind = match &mut entry.open {
+            match &mut entry.open {
                 Open::File(file) if entry.moved => {
                     entry.moved = false;
-                    DescriptorKind::File {
-                        path: file.path,
-                        mode: file.mode,
-                        offset: file.offset,
-                    }
+                    Some(Change::Offset(file.offset))
                 }
-                Open::Udp { recorded } if flags.contains(UdpFlags::CPTREFRESH) => {
-                    let now = asked(addresses_of(number)?, flags);
-                    if now == *recorded {
+                Open::Udp { recorded } => {
+                    let flags = entry.registered?;
+                    if !flags.contains(UdpFlags::CPTREFRESH) {
                         return None;
                     }
-                    *recorded = now;
-                    let (local, peer) = now;
-                    DescriptorKind::Udp { local, peer, flags }
+                    let now = asked(addresses_of(number)?, flags);
+                    (core::mem::replace(recorded, now) != now).then_some(Change::Addresses(now.0, now.1))
                 }
-                _ => return None,
-            };
-            Some(Descriptor { number, kind })
+                _ => None,
+            }
         });
         // Without a library there are no records, and no checkpoint either.
         if refreshed.is_ok() {
