@@ -85,7 +85,7 @@ impl Descriptors {
     }
 
     /// Takes the oldest datagram, as much of it as finds room in `into`, and returns how many bytes that is; `None` if there
-    /// is none now. [`Node::signal`] is raised when more have arrived.
+    /// is none now. [`Node::signal`](crate::Node::signal) is raised when more have arrived.
     ///
     /// # Errors
     /// It is not open, or not a UDP socket.
