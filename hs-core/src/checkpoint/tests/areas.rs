@@ -162,7 +162,7 @@ fn a_typed_root_is_found_after_a_restore_and_only_as_what_it_is() {
     // Another takes its place, and it may go elsewhere.
     GAME.keep(with_class(class, || new(Vec::new()))).unwrap();
     OTHER.keep(game).unwrap();
-    assert_eq!(GAME.take().unwrap().moves, []);
+    assert!(GAME.take().unwrap().moves.is_empty());
     // What a worker is called with is the worker's.
     let game = OTHER.take().unwrap();
     OTHER.keep(game).unwrap();
