@@ -31,7 +31,6 @@ use super::pages::Pages;
 use super::sink::{Local, Nowhere};
 use super::taker::{Checkpoints, Taker, Wire};
 use super::{clear, registered, start};
-use crate::Context;
 use crate::failure::Failure;
 use crate::raw::memory::check_room;
 use crate::rounds::{Point, Repeats, measure, since, us};

@@ -5,10 +5,11 @@
 //! it, so that its bytes say little, and its time is the least that it takes.
 
 use bench_plan::experiment::Experiment;
+use bench_plan::words::Freeze;
 use hs_core::checkpoint::{Compression, Flags};
 use hs_core::figure::Figure;
+use hs_core::platform::CheckpointMemory;
 use hs_core::policy::Choice;
-use kernel::cpt::Mode;
 
 use super::pages::Pages;
 use super::sink::Nowhere;
@@ -51,19 +52,24 @@ pub(crate) fn run(context: Context) -> Result<(), Failure> {
     // The shadow has as much again.
     check_room(3 * MIB * MIB_PAGES)?;
     for (series, wire) in WIRES {
-        start(context, Some(Mode::Lazy))?;
-        let result = send(context, series, wire);
-        clear(context)?;
+        let memory = start(context, Some(Freeze::Lazy))?;
+        let result = send(context, memory, series, wire);
+        clear(memory)?;
         result?;
     }
     Ok(())
 }
 
-fn send(context: Context, series: &str, wire: Wire) -> Result<(), Failure> {
+fn send(
+    context: Context,
+    memory: &'static dyn CheckpointMemory,
+    series: &str,
+    wire: Wire,
+) -> Result<(), Failure> {
     let mut pages = Pages::new();
     pages.grow(MIB * MIB_PAGES, 4)?;
     let dirty = pages.dirty_set(10, 1);
-    let taker = Taker::alone(context, &Nowhere, Choice::Incremental, wire);
+    let taker = Taker::alone(memory, &Nowhere, Choice::Incremental, wire);
     taker.catch_up()?;
     // Each page once: what it was before is not known until then.
     pages.write(&dirty, 0);
