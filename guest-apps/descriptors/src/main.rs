@@ -46,7 +46,7 @@ const TEXT_LEN_MAX: usize = 1024;
 
 fn main(guest: &'static Guest) -> ! {
     let pair = guest.options().pair.as_ref();
-    serve(guest, pair, guest.nics(), APPLICATION, start)
+    serve(guest, guest.memory(), pair, guest.nics(), APPLICATION, start)
 }
 
 /// The numbers, and what the program itself knows of its offset.
