@@ -123,6 +123,22 @@ pub(crate) fn scratch(mib: u32) -> Result<File> {
     Ok(file)
 }
 
+/// What a file on the disk holds.
+///
+/// # Errors
+/// It is no disk, or has no such file.
+pub(crate) fn contents(disk: &File, path: &str) -> Result<Vec<u8>> {
+    ensure!(is_disk(disk)?, "it is not a disk that run-pair made");
+    let mut disk = disk.try_clone()?;
+    disk.seek(SeekFrom::Start(START))?;
+    let volume = fatfs::FileSystem::new(Partition(&mut disk), fatfs::FsOptions::new())?;
+    let mut bytes = Vec::new();
+    let file = volume.root_dir().open_file(path);
+    file.with_context(|| format!("the disk has no file {path}"))?
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Makes an empty file a disk of `mib` MiB.
 fn format(file: &mut File, mib: u32) -> Result<()> {
     let len = u64::from(mib) * MIB;

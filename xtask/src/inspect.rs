@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -15,20 +16,23 @@ use hs_core::registry::descriptor::{Descriptor, DescriptorKind};
 use hs_core::registry::signal::{Disposition, SignalAction, SignalMask};
 use hs_core::registry::thread::Worker;
 
+use crate::disk;
+
 /// Most of each kind of record that is decoded: far more than any library has.
 const RECORDS_MAX: u32 = 1 << 16;
 
 /// Options of `inspect`.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// The file: one checkpoint or several, one behind the other.
+    /// The file: one checkpoint or several, one behind the other. DISK:FILE is a file on a pair's disk, as in
+    /// target/pair/disk.img:HSCPT0.CPT.
     file: PathBuf,
 }
 
 /// Shows the file. Damage makes it fail, after all that comes before.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let name = options.file.display();
-    let bytes = std::fs::read(&options.file).with_context(|| format!("cannot read {name}"))?;
+    let bytes = bytes_of(&options.file).with_context(|| format!("cannot read {name}"))?;
     let found = read(&bytes);
     for checkpoint in &found.checkpoints {
         println!("{}", checkpoint.words());
@@ -44,6 +48,16 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     };
     eprintln!("error: {name}: {damage}");
     Ok(ExitCode::FAILURE)
+}
+
+/// What the file holds, which may lie on a disk.
+fn bytes_of(file: &Path) -> Result<Vec<u8>> {
+    if let Some((disk, path)) = file.to_str().and_then(|name| name.rsplit_once(':'))
+        && !file.exists()
+    {
+        return disk::contents(&File::open(disk)?, path);
+    }
+    Ok(std::fs::read(file)?)
 }
 
 /// All of a file, up to where it is damaged.

@@ -13,12 +13,14 @@ use core::time::Duration;
 
 use allocator_api2::boxed::Box;
 use hs_core::class::{Class, ClassId};
+use hs_core::registry::descriptor::FileMode;
 use hs_core::registry::thread::{self, Work};
+use hs_net::node::descriptors::{DescriptorError, Descriptors, Seek};
 use hs_net::node::{Node, node};
 use hs_net::service::ConnectionId;
 use kernel::Guest;
 use tetris::options::Options;
-use tetris::scores::{Day, Scores};
+use tetris::scores::{Day, FILE_BYTES_MAX, Scores};
 use tetris::table::{Ended, News, SCRATCH_BYTES, Table, Wire};
 
 kernel::entry!(main);
@@ -30,6 +32,8 @@ const APPLICATION: u64 = u64::from_be_bytes(*b"hs-tet\0\x01");
 const GAME: ClassId = ClassId(1);
 
 const GAME_BYTES: usize = 256 << 10;
+
+const SCORES_PATH: &str = "SCORES.TXT";
 
 /// Connections that may wait to be accepted.
 const BACKLOG: usize = 8;
@@ -55,8 +59,16 @@ fn start(node: &'static Node) -> Result<(), String> {
     let options = Options::parse(words).map_err(|error| format!("{error}"))?;
     let class = Class::create(GAME, GAME_BYTES).map_err(|error| format!("{error}"))?;
     let seed = options.seed.unwrap_or_else(|| node.machine().random_u64());
-    let table = Table::new(seed, options.ticks, Scores::new());
-    let tetris = Box::try_new_in(Tetris { table }, class)
+    let descriptors = node.descriptors();
+    let (file, scores) = match open_scores(descriptors) {
+        Ok((file, scores)) => (Some(file), scores),
+        Err(error) => {
+            log::warn!("scores are kept in memory only: {error}");
+            (None, Scores::new())
+        }
+    };
+    let table = Table::new(seed, options.ticks, scores);
+    let tetris = Box::try_new_in(Tetris { table, file }, class)
         .map_err(|_| String::from("there is no memory for the game"))?;
     node.service()
         .listen(options.port, BACKLOG)
@@ -64,9 +76,41 @@ fn start(node: &'static Node) -> Result<(), String> {
     thread::register_state(Box::leak(tetris)).map_err(|error| format!("{error}"))
 }
 
+/// Opens and registers the file of scores, and reads what stands there.
+fn open_scores(descriptors: Descriptors) -> Result<(u32, Scores), DescriptorError> {
+    let file = descriptors.open(SCORES_PATH, FileMode::READ | FileMode::WRITE)?;
+    let mut text = [0; FILE_BYTES_MAX];
+    let len = descriptors.read(file, &mut text)?;
+    descriptors.register_file(file)?;
+    Ok((file, Scores::of_file(&text[..len])))
+}
+
 /// The worker. It lies in a class.
 struct Tetris {
     table: Table<ConnectionId>,
+    /// The descriptor of the scores' file: the same number wherever the game goes on.
+    file: Option<u32>,
+}
+
+impl Tetris {
+    /// Writes the scores down, where there is a file for them.
+    fn write_scores(&mut self) {
+        let Some(file) = self.file else { return };
+        let mut text = [0; FILE_BYTES_MAX];
+        let len = self.table.scores().to_file(&mut text);
+        let descriptors = node().descriptors();
+        // First what is new: a machine that dies in between leaves more lines than there are, not fewer.
+        let written = descriptors
+            .seek(file, Seek::Set(0))
+            .and_then(|_| descriptors.write(file, &text[..len]))
+            .and_then(|()| descriptors.truncate(file, len as u64))
+            .and_then(|()| descriptors.sync(file));
+        if let Err(error) = written {
+            log::warn!("scores are kept in memory only from here on: {error}");
+            self.file = None;
+            self.table.lose_disk();
+        }
+    }
 }
 
 impl Work for Tetris {
@@ -87,6 +131,9 @@ impl Work for Tetris {
                 .table
                 .round(&mut Lines(node), &mut scratch, now.since(looked), today);
             looked = now;
+            if round.scored {
+                self.write_scores();
+            }
             if round.changed && round.answer_due {
                 node.keep_for_certain();
             } else {

@@ -3,15 +3,18 @@
 use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use tetris::game::{Bag, Game, Kind};
 use tetris::table::play;
 use tetris::viewer::{Answer, ENQUIRY};
 
 use super::inside::{Ground, READY_LIMIT, take_over};
+use crate::disk;
 use crate::guest_build::{self, Variant};
+use crate::pair::{Ingredients, Pair};
 
 /// Keys of the script.
 const KEYS: usize = 400;
@@ -36,7 +39,11 @@ fn play_through(ground: &Ground, seed: u64) -> Result<String> {
     let kill_at = KEYS / 4 + (seed % (KEYS as u64 / 2)) as usize;
     let words = ["port=2323".into(), "ticks=manual".into(), format!("seed={seed}")];
     let image = guest_build::image("tetris", Variant::Usual);
-    let mut pair = ground.pair_of([image.clone(), image], &words, None)?;
+    let disk = Arc::new(disk::scratch(disk::MIB_DEFAULT)?);
+    let mut pair = Pair::start(&Ingredients {
+        disk: Some(Arc::clone(&disk)),
+        ..ground.ingredients(&words, [image.clone(), image])?
+    })?;
     pair.wait_until_ready(READY_LIMIT)?;
     let service = SocketAddr::from((ground.plan.service.address, 2323));
 
@@ -65,7 +72,13 @@ fn play_through(ground: &Ground, seed: u64) -> Result<String> {
             player.state
         )));
     }
+    let points = player.finish()?;
     pair.end();
+    let scores = String::from_utf8(disk::contents(&disk, "SCORES.TXT")?)?;
+    ensure!(
+        scores.starts_with(&format!("{points} ")) && scores.lines().count() == 1,
+        "the game ended with {points} points, and the file of scores holds {scores:?}"
+    );
     Ok(format!("seed {seed}, killed at key {kill_at} of {KEYS}; {took}"))
 }
 
@@ -127,6 +140,21 @@ impl Player {
             self.keys
         );
         Ok(())
+    }
+
+    /// Drops pieces until the game is over; returns its points.
+    fn finish(&mut self) -> Result<u64> {
+        for _ in 0..KEYS {
+            if self.state.contains(" over=1 ") {
+                let points = self
+                    .state
+                    .split_once("score=")
+                    .and_then(|(_, rest)| rest.split_once(' '));
+                return Ok(points.context("an answer without points")?.0.parse()?);
+            }
+            self.press(b' ')?;
+        }
+        bail!("no board is so high: {}", self.state)
     }
 
     /// Reads the next answer. What was drawn before the enquiry was read stands before the first.
