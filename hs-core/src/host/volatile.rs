@@ -189,6 +189,14 @@ impl Files for VolatileFiles {
         Ok(FileHandle(handle))
     }
 
+    fn exists(&self, path: &FilePath) -> Result<bool, FileError> {
+        let state = self.state();
+        Ok(match &self.directory {
+            Some(directory) if !state.mounted => directory.join(path.as_str()).is_file(),
+            _ => state.live.contains_key(path.as_str()),
+        })
+    }
+
     fn close(&self, file: FileHandle) -> Result<(), FileError> {
         let mut state = self.state();
         let (path, mode) = state.open.remove(&file.0).ok_or(FileError::NotOpen)?;

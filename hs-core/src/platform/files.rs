@@ -127,11 +127,5 @@ pub trait Files: Sync {
     ///
     /// # Errors
     /// See [`FileError`].
-    fn exists(&self, path: &FilePath) -> Result<bool, FileError> {
-        match self.open(path, FileMode::READ) {
-            Ok(file) => self.close(file).map(|()| true),
-            Err(FileError::NotFound(_)) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
+    fn exists(&self, path: &FilePath) -> Result<bool, FileError>;
 }

@@ -259,6 +259,10 @@ impl Files for Slow {
         self.files.open(path, mode)
     }
 
+    fn exists(&self, path: &FilePath) -> Result<bool, FileError> {
+        self.files.exists(path)
+    }
+
     fn close(&self, file: FileHandle) -> Result<(), FileError> {
         self.files.close(file)
     }
