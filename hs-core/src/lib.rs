@@ -42,6 +42,7 @@ pub mod role;
 pub mod roots;
 pub mod signal;
 pub mod sync;
+pub mod words;
 
 /// The tests of `with_class` need it, and the others run on it too.
 #[cfg(test)]

@@ -18,11 +18,10 @@ use gated::{Dice, Rings, Tree};
 use hs_core::checkpoint::Flags;
 use hs_core::class::{Class, ClassId};
 use hs_core::event::Event;
-use hs_core::platform::{Exit, Machine};
 use hs_core::registry::hook::{self, Restored, Verdict};
 use hs_core::registry::thread::{self, Work};
 use hs_core::sync::{CheckpointMutex, sleep};
-use hs_net::node::{Node, Start, node};
+use hs_net::node::{Node, node, refuse, serve};
 use kernel::Guest;
 
 kernel::entry!(main);
@@ -51,29 +50,8 @@ fn main(guest: &'static Guest) -> ! {
     if let Some(word) = words.iter().find(|word| *word != "plant=1") {
         refuse(guest, &format!("gated does not know the word {word:?}: plant=1"));
     }
-    let (Some(pair), &[service_nic, cluster_nic, ..]) = (guest.options().pair.clone(), guest.nics()) else {
-        refuse(
-            guest,
-            "gated runs as a node of a pair: hs.role= and the pair's addresses are missing, or two cards",
-        );
-    };
-    hs_net::node::run(Start {
-        machine: guest,
-        memory: guest.memory(),
-        service_nic,
-        cluster_nic,
-        pair,
-        application: APPLICATION,
-        start,
-    })
-}
-
-fn refuse(guest: &Guest, why: &str) -> ! {
-    guest.emit(&Event::Refused {
-        what: "options".to_string(),
-        why: why.to_string(),
-    });
-    guest.exit(Exit::BadOptions)
+    let pair = guest.options().pair.as_ref();
+    serve(guest, guest.memory(), pair, guest.nics(), APPLICATION, start)
 }
 
 /// All that is changed.

@@ -5,7 +5,7 @@
 //! mem-mib=64     most memory for keys and values
 //! ```
 
-use core::fmt;
+use hs_core::words::{WordError, Words, set};
 
 /// What can be set when the server starts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,30 +27,10 @@ impl Default for Options {
     }
 }
 
-/// A word that is no option.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum OptionError<'a> {
-    /// No option is called so.
-    Unknown(&'a str),
-    /// The option, what it was given, and what it takes.
-    Malformed(&'static str, &'a str, &'static str),
-}
-
-impl fmt::Display for OptionError<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            OptionError::Unknown(word) => {
-                write!(
-                    f,
-                    "`{word}` is not an option of kv; there are `port=` and `mem-mib=`"
-                )
-            }
-            OptionError::Malformed(option, value, takes) => {
-                write!(f, "`{option}={value}` is malformed: {option} takes {takes}")
-            }
-        }
-    }
-}
+const WORDS: Words = Words {
+    application: "kv",
+    options: &["port", "mem-mib"],
+};
 
 /// Most that `mem-mib=` may be.
 const MEMORY_MIB_MAX: u32 = 1 << 20;
@@ -60,29 +40,20 @@ impl Options {
     ///
     /// # Errors
     /// The first word that is not right.
-    pub fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Result<Self, OptionError<'a>> {
+    pub fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Result<Self, WordError<'a>> {
         let mut options = Self::default();
-        for word in words {
-            let (option, value) = word.split_once('=').ok_or(OptionError::Unknown(word))?;
-            match option {
-                "port" => {
-                    options.port = value
-                        .parse()
-                        .ok()
-                        .filter(|&port| port != 0)
-                        .ok_or(OptionError::Malformed("port", value, "a number from 1 to 65535"))?;
-                }
-                "mem-mib" => {
-                    let fits = |mib: &u32| (1..=MEMORY_MIB_MAX).contains(mib);
-                    options.memory_mib = value.parse().ok().filter(fits).ok_or(OptionError::Malformed(
-                        "mem-mib",
-                        value,
-                        "a number from 1 to 1048576",
-                    ))?;
-                }
-                _ => return Err(OptionError::Unknown(word)),
+        WORDS.read(words, |option, value| match option {
+            "port" => set(
+                &mut options.port,
+                value,
+                |port| *port != 0,
+                "a number from 1 to 65535",
+            ),
+            _ => {
+                let fits = |mib: &u32| (1..=MEMORY_MIB_MAX).contains(mib);
+                set(&mut options.memory_mib, value, fits, "a number from 1 to 1048576")
             }
-        }
+        })?;
         Ok(options)
     }
 

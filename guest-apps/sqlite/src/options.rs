@@ -6,7 +6,7 @@
 //! sync=on        a change is answered when the spare has it; off: at once
 //! ```
 
-use core::fmt;
+use hs_core::words::{WordError, Words, set};
 
 /// What can be set when the server starts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,28 +30,10 @@ impl Default for Options {
     }
 }
 
-/// A word that is no option.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum OptionError<'a> {
-    /// No option is called so.
-    Unknown(&'a str),
-    /// The option, what it was given, and what it takes.
-    Malformed(&'static str, &'a str, &'static str),
-}
-
-impl fmt::Display for OptionError<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            OptionError::Unknown(word) => write!(
-                f,
-                "`{word}` is not an option of sqlite; there are `port=`, `mem-mib=` and `sync=`"
-            ),
-            OptionError::Malformed(option, value, takes) => {
-                write!(f, "`{option}={value}` is malformed: {option} takes {takes}")
-            }
-        }
-    }
-}
+const WORDS: Words = Words {
+    application: "sqlite",
+    options: &["port", "mem-mib", "sync"],
+};
 
 /// Most that `mem-mib=` may be.
 const MEMORY_MIB_MAX: u32 = 1 << 16;
@@ -61,31 +43,28 @@ impl Options {
     ///
     /// # Errors
     /// The first word that is not right.
-    pub fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Result<Self, OptionError<'a>> {
+    pub fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Result<Self, WordError<'a>> {
         let mut options = Self::default();
-        for word in words {
-            let (option, value) = word.split_once('=').ok_or(OptionError::Unknown(word))?;
-            let malformed = |option, takes| OptionError::Malformed(option, value, takes);
-            match option {
-                "port" => {
-                    let port = value.parse().ok().filter(|&port| port != 0);
-                    options.port = port.ok_or(malformed("port", "a number from 1 to 65535"))?;
-                }
-                "mem-mib" => {
-                    let fits = |mib: &u32| (1..=MEMORY_MIB_MAX).contains(mib);
-                    let mib = value.parse().ok().filter(fits);
-                    options.memory_mib = mib.ok_or(malformed("mem-mib", "a number from 1 to 65536"))?;
-                }
-                "sync" => {
-                    options.sync = match value {
-                        "on" => true,
-                        "off" => false,
-                        _ => return Err(malformed("sync", "on or off")),
-                    };
-                }
-                _ => return Err(OptionError::Unknown(word)),
+        WORDS.read(words, |option, value| match option {
+            "port" => set(
+                &mut options.port,
+                value,
+                |port| *port != 0,
+                "a number from 1 to 65535",
+            ),
+            "mem-mib" => {
+                let fits = |mib: &u32| (1..=MEMORY_MIB_MAX).contains(mib);
+                set(&mut options.memory_mib, value, fits, "a number from 1 to 65536")
             }
-        }
+            _ => {
+                options.sync = match value {
+                    "on" => true,
+                    "off" => false,
+                    _ => return Err("on or off"),
+                };
+                Ok(())
+            }
+        })?;
         Ok(options)
     }
 

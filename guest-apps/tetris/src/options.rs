@@ -6,7 +6,7 @@
 //! ticks=real     pieces fall with time; manual: only by the key `.`, for programs that play
 //! ```
 
-use core::fmt;
+use hs_core::words::{WordError, Words, set};
 
 /// What can be set when the game starts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,59 +38,40 @@ impl Default for Options {
     }
 }
 
-/// A word that is no option.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum OptionError<'a> {
-    /// No option is called so.
-    Unknown(&'a str),
-    /// The option, what it was given, and what it takes.
-    Malformed(&'static str, &'a str, &'static str),
-}
-
-impl fmt::Display for OptionError<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            OptionError::Unknown(word) => write!(
-                f,
-                "`{word}` is not an option of tetris; there are `port=`, `seed=` and `ticks=`"
-            ),
-            OptionError::Malformed(option, value, takes) => {
-                write!(f, "`{option}={value}` is malformed: {option} takes {takes}")
-            }
-        }
-    }
-}
+const WORDS: Words = Words {
+    application: "tetris",
+    options: &["port", "seed", "ticks"],
+};
 
 impl Options {
     /// Reads the words; the later of two wins.
     ///
     /// # Errors
     /// The first word that is not right.
-    pub fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Result<Self, OptionError<'a>> {
+    pub fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Result<Self, WordError<'a>> {
         let mut options = Self::default();
-        for word in words {
-            let (option, value) = word.split_once('=').ok_or(OptionError::Unknown(word))?;
-            match option {
-                "port" => {
-                    let port = value.parse().ok().filter(|&port| port != 0);
-                    options.port =
-                        port.ok_or(OptionError::Malformed("port", value, "a number from 1 to 65535"))?;
-                }
-                "seed" => {
-                    let seed = value.parse().ok();
-                    options.seed =
-                        Some(seed.ok_or(OptionError::Malformed("seed", value, "a number below 2^64"))?);
-                }
-                "ticks" => {
-                    options.ticks = match value {
-                        "real" => Ticks::Real,
-                        "manual" => Ticks::Manual,
-                        _ => return Err(OptionError::Malformed("ticks", value, "real or manual")),
-                    }
-                }
-                _ => return Err(OptionError::Unknown(word)),
+        WORDS.read(words, |option, value| match option {
+            "port" => set(
+                &mut options.port,
+                value,
+                |port| *port != 0,
+                "a number from 1 to 65535",
+            ),
+            "seed" => {
+                let mut seed = 0;
+                set(&mut seed, value, |_| true, "a number below 2^64")?;
+                options.seed = Some(seed);
+                Ok(())
             }
-        }
+            _ => {
+                options.ticks = match value {
+                    "real" => Ticks::Real,
+                    "manual" => Ticks::Manual,
+                    _ => return Err("real or manual"),
+                };
+                Ok(())
+            }
+        })?;
         Ok(options)
     }
 }
