@@ -83,7 +83,13 @@ impl Ledger {
 
     fn turn_of_increment(&self, id: CheckpointId, base: u64) -> Turn {
         let Some(file) = (self.slots.iter()).position(|slot| slot.generation == id.generation) else {
-            return Turn::Wait;
+            // A newer one took its generation's place, and has come to nothing: nobody would say that this one is lost.
+            let mut newer = self.slots.iter().filter(|slot| slot.generation > id.generation);
+            return if newer.any(|slot| slot.writers == 0) {
+                Turn::Gone
+            } else {
+                Turn::Wait
+            };
         };
         let slot = &self.slots[file];
         match slot.held {

@@ -431,4 +431,12 @@ fn turns_come_in_order() {
         ledger.turn(id(4, 0), Kind::Full),
         Turn::Write { file: 1, offset: 0 }
     );
+    // 4 has taken the place of 3, whose increments hope that it will be safe; then it fails too.
+    assert_eq!(ledger.turn(id(3, 1), base(0)), Turn::Wait);
+    ledger.dropped(1, id(4, 0), false, true);
+    assert_eq!(
+        ledger.turn(id(3, 1), base(0)),
+        Turn::Gone,
+        "it would wait for ever, as nothing dooms it where the sink is optional"
+    );
 }
