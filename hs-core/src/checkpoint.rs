@@ -290,7 +290,9 @@ impl Checkpointer {
             .pop()
             .unwrap_or_else(|| Workspace::new(shared.config.ncon));
         workspace.collect(library, shared.memory);
-        let way = if incremental && !state.pool.wants_full() {
+        // A sink that asks for a full one does so until it has it: one at a time is enough.
+        let asked_for_full = state.pool.wants_full() && !state.flights.is_full_in_flight();
+        let way = if incremental && !asked_for_full {
             state.policy.choose(workspace.installed_pages())
         } else {
             Way::Full

@@ -83,7 +83,7 @@ pub(super) struct Task {
 
 impl Task {
     pub(super) fn run(mut self, frozen: &dyn Frozen) -> Outcome {
-        let mut tee = Tee::new(self.crew);
+        let mut tee = Tee::new(self.crew, Arc::clone(&self.progress));
         let sent = self.send(frozen, &mut tee);
         // What others have passed is theirs to free, not a pause's.
         self.workspace.place.ahead.clear();

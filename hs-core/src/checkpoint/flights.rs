@@ -188,6 +188,14 @@ impl Flights {
         self.full_wanted
     }
 
+    /// Whether the newest generation's full checkpoint is on its way still.
+    pub(super) fn is_full_in_flight(&self) -> bool {
+        let newest = self.newest.generation;
+        self.live
+            .iter()
+            .any(|flight| flight.id.generation == newest && flight.id.increment == 0)
+    }
+
     pub(super) fn in_flight(&self) -> usize {
         self.live.len()
     }

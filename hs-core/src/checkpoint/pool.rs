@@ -22,9 +22,11 @@
 //! Deliberately absent: unloading. A sink whose holder is gone is absent, and its place stays taken.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
+use super::shadow::Progress;
 use super::{CheckpointId, CheckpointPipe, Kind, PipeError, PipeWriter};
 
 /// Most sinks.
@@ -177,15 +179,18 @@ pub(super) struct Crew {
 /// One checkpoint on its way to all its sinks.
 pub(super) struct Tee {
     crew: Crew,
+    /// Whether the checkpoint is doomed.
+    progress: Arc<Progress>,
     writers: [Option<Box<dyn PipeWriter>>; SINKS_MAX],
     failed: [bool; SINKS_MAX],
 }
 
 impl Tee {
     /// No writer is open yet.
-    pub(super) fn new(crew: Crew) -> Self {
+    pub(super) fn new(crew: Crew, progress: Arc<Progress>) -> Self {
         Self {
             crew,
+            progress,
             writers: [const { None }; SINKS_MAX],
             failed: [false; SINKS_MAX],
         }
@@ -250,6 +255,10 @@ impl Tee {
     /// checkpoint's loss alone.
     fn fail(&mut self, index: usize, error: PipeError) -> Result<(), PipeError> {
         self.writers[index] = None;
+        // It did what it was told, and can take what comes after: the checkpoint is lost already.
+        if error == PipeError::Cancelled && self.progress.is_doomed() {
+            return Err(error);
+        }
         let optional = matches!(self.crew.members[index], Some((_, Need::Optional)));
         if optional || error == PipeError::Failed {
             self.failed[index] = true;

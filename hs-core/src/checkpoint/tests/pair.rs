@@ -180,7 +180,7 @@ fn sending(
 }
 
 /// Waits until every child whose fate was decided is gone.
-fn await_ended(checkpointer: &Checkpointer, held: &Held) {
+pub(super) fn await_ended(checkpointer: &Checkpointer, held: &Held) {
     loop {
         let seen = checkpointer.ended().seen();
         let undecided = held.undecided().len();

@@ -11,7 +11,7 @@ use allocator_api2::vec::Vec as ClassVec;
 
 use super::super::*;
 use super::Dice;
-use super::pair::{choosing, config, send};
+use super::pair::{Held, HeldPipe, await_ended, choosing, config, send, written};
 use crate::class::{Class, ClassId};
 use crate::host::{HostMemory, Session};
 use crate::image::{Image, Progress};
@@ -100,7 +100,7 @@ impl PipeWriter for MirrorWriter {
 struct World {
     memory: &'static HostMemory,
     checkpointer: Checkpointer,
-    held: Arc<super::pair::Held>,
+    held: Arc<Held>,
     mirrors: [Arc<Mirror>; 2],
     truth: BTreeMap<CheckpointId, Pages>,
     value: ClassVec<u8, Class>,
@@ -275,4 +275,86 @@ fn there_is_room_for_four() {
     }
     let pipe = Box::new(MirrorPipe(mirror));
     assert_eq!(checkpointer.load_pipe(pipe, Need::Optional), Err(PoolFull));
+}
+
+#[test]
+fn an_optional_sink_that_was_told_of_a_loss_has_not_failed() {
+    let session = Session::start(64);
+    let (checkpointer, held) = choosing(session.memory(), 4, Choice::Incremental);
+    let optional = Arc::new(Held::default());
+    let pipe = Box::new(HeldPipe(Arc::clone(&optional)));
+    checkpointer.load_pipe(pipe, Need::Optional).unwrap();
+    checkpointer.spare_joined();
+    let take = || {
+        let id = checkpointer
+            .checkpoint(Flags::ASYNC | Flags::INCREMENTAL, || ())
+            .unwrap();
+        written(&optional, id);
+        id
+    };
+    let first = take();
+    optional.decide(first, Ok(()));
+    held.decide(first, Ok(()));
+    await_ended(&checkpointer, &held);
+    let [lost, doomed] = [take(), take()];
+    // The optional sink waits for the doomed one when it is cancelled.
+    held.decide(lost, Err(PipeError::Full));
+    optional.decide(lost, Ok(()));
+    await_ended(&checkpointer, &held);
+    assert_eq!(optional.undecided(), []);
+    let next = take();
+    assert_eq!(
+        (next.generation, next.increment),
+        (first.generation, doomed.increment + 1)
+    );
+    assert_eq!(optional.undecided(), [next], "it gets what comes after");
+    optional.decide(next, Ok(()));
+    held.decide(next, Ok(()));
+    await_ended(&checkpointer, &held);
+    assert_eq!(checkpointer.newest_kept(), Some(next));
+}
+
+/// A sink that asks for a full checkpoint, always.
+struct Wanting(HeldPipe);
+
+impl CheckpointPipe for Wanting {
+    fn open(&self, id: CheckpointId, kind: Kind) -> Result<Box<dyn PipeWriter>, PipeError> {
+        self.0.open(id, kind)
+    }
+
+    fn cancel(&self, id: CheckpointId) {
+        self.0.cancel(id);
+    }
+
+    fn wants_full(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn a_sink_that_asks_for_a_full_checkpoint_is_sent_one_at_a_time() {
+    let session = Session::start(64);
+    let (checkpointer, _) = choosing(session.memory(), 4, Choice::Incremental);
+    let held = Arc::new(Held::default());
+    let pipe = Box::new(Wanting(HeldPipe(Arc::clone(&held))));
+    checkpointer.load_pipe(pipe, Need::Required).unwrap();
+    let take = |count: usize| {
+        let taken = (0..count).map(|_| {
+            checkpointer
+                .checkpoint(Flags::ASYNC | Flags::INCREMENTAL, || ())
+                .unwrap()
+        });
+        let taken: Vec<CheckpointId> = taken.collect();
+        for id in &taken {
+            written(&held, *id);
+            held.decide(*id, Ok(()));
+        }
+        await_ended(&checkpointer, &held);
+        taken
+            .into_iter()
+            .map(|id| (id.generation, id.increment))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(take(3), [(1, 0), (1, 1), (1, 2)]);
+    assert_eq!(take(2), [(2, 0), (2, 1)]);
 }
