@@ -1,7 +1,7 @@
 //! Checkpoints without the kernel's support: every page is copied within the pause.
 //!
 //! The thesis's library works on a system without `cptfork`, too: then checkpoints are full ones, whatever their flags
-//! (`hs_cpt(3)`). [`PlainMemory`] is that case. Of the memory below it needs only the window, and pages mapped, unmapped, staged
+//! (`hs_cpt(3)`). [`PlainMemory`] is that case. Of the memory below it needs only the window, where the program's variables are in it, and pages mapped, unmapped, staged
 //! and placed; it keeps the list of ranges itself, and its `cptfork` copies each of their pages into a staged one before it
 //! returns. What was modified it does not know: all pages are dirty each time.
 //!
@@ -23,7 +23,7 @@ use self::mapped::Mapped;
 pub(crate) use self::snapshot::Snapshot;
 use crate::platform::{
     CheckpointMemory, ChildBody, Cptctl, CptctlError, CptforkError, EndedHook, MapError, PAGE_LEN, PageRange,
-    Priority, SpawnError, StagedPage, View,
+    Priority, SpawnError, StagedPage, Statics, View,
 };
 use crate::ranges::Ranges;
 use crate::raw;
@@ -114,6 +114,10 @@ impl Drop for Seat {
 impl CheckpointMemory for PlainMemory {
     fn window(&self) -> PageRange {
         self.below.window()
+    }
+
+    fn statics(&self) -> Option<Statics> {
+        self.below.statics()
     }
 
     fn map(&self, range: PageRange) -> Result<(), MapError> {

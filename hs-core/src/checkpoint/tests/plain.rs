@@ -12,7 +12,9 @@ use crate::class::{Class, ClassId};
 use crate::host::{HostMemory, Session};
 use crate::image::Image;
 use crate::plain::PlainMemory;
-use crate::platform::{Cptctl, CptctlError, Frozen, MapError, Outcome, PAGE_LEN, PageRange};
+use crate::platform::{
+    CheckpointMemory, Cptctl, CptctlError, Frozen, MapError, Outcome, PAGE_LEN, PageRange,
+};
 use crate::restore::restore;
 use crate::roots::{self, RootId};
 
@@ -67,6 +69,27 @@ fn every_checkpoint_is_full_and_restores_what_it_froze() {
     let (checkpointer, held) = choosing(spare, NCON, Choice::Auto);
     checkpointer.spare_joined();
     send(&checkpointer, &held, Flags::INCREMENTAL);
+}
+
+#[test]
+fn the_programs_variables_are_checkpointed_too() {
+    let session = Session::bare(256);
+    let host = session.memory();
+    host.set_statics(2, &[7; PAGE_LEN]);
+    let range = host.statics().unwrap().range;
+    let memory = plain(host, NCON);
+    crate::start(memory).unwrap();
+    assert_eq!(host.read(range.start(), 2), [7, 7], "as at the program's start");
+    host.write(range.start(), &[8]);
+    let (checkpointer, held) = choosing(memory, NCON, Choice::Auto);
+    checkpointer.spare_joined();
+    let (id, bytes) = send(&checkpointer, &held, Flags::INCREMENTAL);
+    host.reset();
+    let mut image = Image::new(plain(host, NCON), config());
+    image.begin(id).unwrap();
+    image.feed(id, &bytes).unwrap();
+    restore(image).unwrap();
+    assert_eq!(host.read(range.start(), 2), [8, 7]);
 }
 
 /// Two ranges, the second right behind the first, and one further on, filled with their pages' numbers.
