@@ -41,6 +41,7 @@ use crate::class::scope::{self, Outside};
 use crate::platform::{CheckpointMemory, Cptctl, CptctlError, MapError, PAGE_LEN, PageRange};
 use crate::raw::Window;
 use crate::registry::descriptor::{self, Descriptor};
+use crate::registry::hook::{Hook, Moment};
 use crate::registry::signal::{SignalAction, SignalNumber};
 use crate::registry::thread::Worker;
 use crate::roots;
@@ -402,6 +403,15 @@ impl Library {
     pub(crate) fn workers(&self) -> impl Iterator<Item = Worker> {
         let threads = self.tables().threads().iter();
         threads.map(|thread| Worker::of_entry(*thread))
+    }
+
+    /// What the hooks at restore are called with.
+    pub(crate) fn restore_arguments(&self) -> impl Iterator<Item = usize> {
+        let hooks = self.tables().hooks().iter();
+        let hooks = hooks.filter_map(|entry| Hook::of_entry(*entry));
+        hooks
+            .filter(|hook| hook.moment() == Moment::Restore)
+            .map(Hook::argument)
     }
 
     /// What is registered, as it stands in the tables.

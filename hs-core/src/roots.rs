@@ -85,6 +85,8 @@ pub enum RootError {
     Overlaps(RootId),
     /// A registered worker has the value, or a part of it, as its argument.
     Worker(RootId),
+    /// A registered restore hook has the value, or a part of it, as its argument, and may still look at it.
+    Hook(RootId),
     /// Nothing is kept there.
     Empty(RootId),
     /// What is kept there is of another type, or a plain word.
@@ -109,6 +111,10 @@ impl fmt::Display for RootError {
             ),
             RootError::Overlaps(root) => write!(f, "{root} keeps the value already, or a part of it"),
             RootError::Worker(root) => write!(f, "what {root} keeps is the argument of a registered worker"),
+            RootError::Hook(root) => write!(
+                f,
+                "what {root} keeps is the argument of a registered restore hook"
+            ),
             RootError::Empty(root) => write!(f, "{root} keeps nothing"),
             RootError::WrongType(root) => write!(f, "{root} keeps a value of another type"),
             RootError::Taken(root) => write!(f, "{root} was taken already"),
@@ -201,6 +207,10 @@ impl<T: Send + 'static> Root<T> {
             if workers.any(|worker| worker.argument().wrapping_sub(address) < entry.len_bytes) {
                 return Err(RootError::Worker(self.id));
             }
+            let mut restored = library.restore_arguments();
+            if restored.any(|argument| argument.wrapping_sub(address) < entry.len_bytes) {
+                return Err(RootError::Hook(self.id));
+            }
             if TAKEN.fetch_or(self.bit(), Ordering::SeqCst) & self.bit() != 0 {
                 return Err(RootError::Taken(self.id));
             }
@@ -226,13 +236,7 @@ fn overlap(one: RootEntry, other: RootEntry) -> bool {
 }
 
 fn lies_in_area<T>(library: &Library, address: usize) -> bool {
-    let tables = library.tables();
-    let last = address.checked_add(size_of::<T>().saturating_sub(1));
-    let ends = last.map(|last| [tables.area_at(address), tables.area_at(last)]);
-    // Areas that touch may share a block: then they are the same class's.
-    address.is_multiple_of(align_of::<T>())
-        && size_of::<T>() > 0
-        && matches!(ends, Some([Some((_, first)), Some((_, last))]) if first == last)
+    address.is_multiple_of(align_of::<T>()) && library.tables().lies_in_class(address, size_of::<T>())
 }
 
 /// Tells the type apart from all others of the same build; never 0.

@@ -42,6 +42,14 @@ impl LibraryArea {
         range.contains(address).then_some((range, entry.class as usize))
     }
 
+    /// Whether the `len_bytes` bytes at `address`, at least one, lie in one class.
+    pub(crate) fn lies_in_class(&self, address: usize, len_bytes: usize) -> bool {
+        let last = len_bytes.checked_sub(1).and_then(|len| address.checked_add(len));
+        let ends = last.map(|last| [self.area_at(address), self.area_at(last)]);
+        // Areas that touch may share a block: then they are the same class's.
+        matches!(ends, Some([Some((_, first)), Some((_, last))]) if first == last)
+    }
+
     fn insert_area(&mut self, range: PageRange, class: usize) {
         let at = self.behind(range.start());
         let count = self.area_count as usize;
@@ -100,6 +108,16 @@ impl Library {
             .statics()
             .map_or(window.end(), |statics| statics.range.start());
         PageRange::new(window.start(), (end - window.start()) / PAGE_LEN).unwrap_or(window)
+    }
+
+    /// Whether the `len_bytes` bytes at `address` are the same after a restore: in a class, or among the program's variables, or
+    /// none at all.
+    pub(crate) fn keeps(&self, address: usize, len_bytes: usize) -> bool {
+        let is_static = self.memory.statics().is_some_and(|statics| {
+            let offset = address.wrapping_sub(statics.range.start());
+            offset.saturating_add(len_bytes) <= statics.range.len_bytes()
+        });
+        len_bytes == 0 || is_static || self.tables().lies_in_class(address, len_bytes)
     }
 
     /// The areas of the class at `class` of the table, ascending.

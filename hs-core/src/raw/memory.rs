@@ -235,6 +235,6 @@ pub(crate) fn reclaim<T>(address: usize) -> &'static mut T {
     let state = ptr::with_exposed_provenance_mut::<T>(address);
     // SAFETY: `Root::keep` stored it with the tag of `T`, giving up the one reference to a `T` there, in this build. `Root::take`
     // has seen that it lies in an area, hands it out once in the life of this library state, and that nobody else does: no
-    // other root keeps a part of it, and no worker is called with it.
+    // other root keeps a part of it, and no worker or restore hook is called with it.
     unsafe { &mut *state }
 }

@@ -49,15 +49,15 @@ pub(crate) fn call_child_hook(address: usize, argument: usize, view: &FrozenView
 /// The function of a worker that is all of its state, at `argument`.
 pub(crate) fn work<T: Work>(argument: usize) {
     let state = ptr::with_exposed_provenance_mut::<T>(argument);
-    // SAFETY: registered only by `register_state`, with the address of a `T` whose one reference was given up for it;
-    // after a restore the same bytes lie there, in the same build. A worker runs once at a time.
+    // SAFETY: registered only by `register_state`, with the address of a `T` in checkpointed memory whose one reference was given
+    // up for it; after a restore the same bytes lie there, in the same build. A worker runs once at a time.
     unsafe { &mut *state }.work();
 }
 
 /// The restore hook of the state at `argument`.
 pub(crate) fn restored<T: Restored>(argument: usize) -> Verdict {
     let state = ptr::with_exposed_provenance::<T>(argument);
-    // SAFETY: registered only by `at_restore_of`, with the address of a `&'static T`; after a restore the same bytes lie
-    // there, in the same build. It is shared, as `T: Sync` allows.
+    // SAFETY: registered only by `at_restore_of`, with the address of a `&'static T` in checkpointed memory; after a restore the
+    // same bytes lie there, in the same build. It is shared, as `T: Sync` allows, and no root gives it out meanwhile.
     unsafe { &*state }.restored()
 }

@@ -4,7 +4,8 @@
 //! once information required for incremental checkpointing is available". Here there are three moments:
 //!
 //! - **freeze**: on the thread that takes the checkpoint, within its pause. The gate is closed and the service stack is quiet;
-//!   classes can be allocated from. The service stack's lock is held: a hook that asks for it waits for ever.
+//!   classes can be allocated from. The locks of the service stack and of the descriptors are held: a hook that asks for one
+//!   waits for ever.
 //! - **child**: on the checkpoint's own thread, beside the application, with the [frozen view](FrozenView) of the memory. Before
 //!   anything is sent. It must not touch checkpointable memory but through the view, and has a small stack.
 //! - **restore**: at a takeover, when memory, descriptors, signals and the service's address are in place, before the workers
@@ -159,6 +160,11 @@ pub enum HookError {
     TooMany,
     /// No hook is registered with this moment, function and argument.
     NotRegistered,
+    /// The state is not checkpointed: it would not be there after a restore.
+    NotKept {
+        /// Its address.
+        address: usize,
+    },
 }
 
 impl From<NotStarted> for HookError {
@@ -175,6 +181,10 @@ impl fmt::Display for HookError {
             HookError::NotRegistered => {
                 f.write_str("no hook is registered for this moment with this function and argument")
             }
+            HookError::NotKept { address } => write!(
+                f,
+                "the state at {address:#x} lies in no class, and would be lost: allocate it in one"
+            ),
         }
     }
 }
@@ -228,12 +238,16 @@ pub trait Restored: Sync + 'static {
     fn restored(&'static self) -> Verdict;
 }
 
-/// [`at_restore`] without addresses.
+/// [`at_restore`] without addresses, for a state that lies in a class or among the program's checkpointed variables.
 ///
 /// # Errors
-/// As [`at_freeze`].
+/// As [`at_freeze`]; or the state lies elsewhere.
 pub fn at_restore_of<T: Restored>(state: &'static T) -> Result<Hook, HookError> {
-    at_restore(raw::restored::<T>, core::ptr::from_ref(state).expose_provenance())
+    let address = core::ptr::from_ref(state).expose_provenance();
+    if !library::with(|library| library.keeps(address, size_of::<T>()))? {
+        return Err(HookError::NotKept { address });
+    }
+    at_restore(raw::restored::<T>, address)
 }
 
 /// Deregisters a hook: one, if the same was registered several times.

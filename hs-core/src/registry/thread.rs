@@ -69,6 +69,11 @@ pub enum ThreadError {
     TooMany,
     /// No worker is registered with this function and this argument.
     NotRegistered,
+    /// The state is not checkpointed: it would not be there after a restore.
+    NotKept {
+        /// Its address.
+        address: usize,
+    },
 }
 
 impl From<NotStarted> for ThreadError {
@@ -85,6 +90,10 @@ impl fmt::Display for ThreadError {
             ThreadError::NotRegistered => {
                 f.write_str("no worker is registered with this function and argument")
             }
+            ThreadError::NotKept { address } => write!(
+                f,
+                "the state at {address:#x} lies in no class, and would be lost: allocate it in one"
+            ),
         }
     }
 }
@@ -111,12 +120,17 @@ pub trait Work: 'static {
     fn work(&'static mut self);
 }
 
-/// Registers a worker that is all of its state: [`register`] without addresses.
+/// Registers a worker that is all of its state, which lies in a class or among the program's checkpointed variables:
+/// [`register`] without addresses.
 ///
 /// # Errors
-/// The library was not started, or the table is full.
+/// The library was not started, the table is full, or the state lies elsewhere.
 pub fn register_state<T: Work>(state: &'static mut T) -> Result<(), ThreadError> {
-    register(raw::work::<T>, raw::expose(state))
+    let address = raw::expose(state);
+    if !library::with(|library| library.keeps(address, size_of::<T>()))? {
+        return Err(ThreadError::NotKept { address });
+    }
+    register(raw::work::<T>, address)
 }
 
 /// Deregisters a worker: one, if the same was registered several times. Function and argument must both match. The

@@ -16,7 +16,9 @@ use crate::class::{Class, ClassId};
 use crate::host::Session;
 use crate::platform::{FrozenError, PAGE_LEN};
 use crate::registry::hook::{self, FrozenView, HookError, Moment, Restored, Sight, Verdict};
+use crate::registry::thread::{ThreadError, Work, register_state};
 use crate::restore::restore;
+use crate::roots::{Root, RootError, RootId};
 
 static CALLS: Mutex<Vec<(&str, usize)>> = Mutex::new(Vec::new());
 
@@ -192,10 +194,47 @@ fn a_state_is_its_own_hook_after_a_restore() {
     let (checkpointer, held) = choosing(memory, NCON, Choice::Incremental);
     checkpointer.spare_joined();
     let class = Class::create(ClassId(1), 1000).unwrap();
-    hook::at_restore_of(ClassBox::leak(ClassBox::new_in(Sum(42), class))).unwrap();
+    // On the heap it would be gone.
+    let lost = hook::at_restore_of(Box::leak(Box::new(Sum(41))));
+    assert!(matches!(lost, Err(HookError::NotKept { .. })), "{lost:?}");
+    const SUM: Root<Sum> = Root::new(RootId::APPLICATION);
+    SUM.keep(ClassBox::leak(ClassBox::new_in(Sum(42), class)))
+        .unwrap();
+    let sum: &'static Sum = SUM.take().unwrap();
+    let hook = hook::at_restore_of(sum).unwrap();
     let sent = send(&checkpointer, &held, Flags::INCREMENTAL);
     restore(image_of(memory, [sent].into())).unwrap();
     hook::call_at_restore().unwrap();
+    // It is shared with the hook.
+    assert_eq!(SUM.take().map(drop), Err(RootError::Hook(RootId::APPLICATION)));
+    hook::deregister(hook).unwrap();
+    assert_eq!(SUM.take().map(|sum| sum.0), Ok(42));
+}
+
+struct Idle;
+
+impl Work for Idle {
+    fn work(&'static mut self) {}
+}
+
+struct Counting(u64);
+
+impl Work for Counting {
+    fn work(&'static mut self) {
+        self.0 += 1;
+    }
+}
+
+#[test]
+fn a_worker_whose_state_would_be_lost_is_refused() {
+    use allocator_api2::boxed::Box as ClassBox;
+    let _session = Session::start(64);
+    let lost = register_state(Box::leak(Box::new(Counting(1))));
+    assert!(matches!(lost, Err(ThreadError::NotKept { .. })), "{lost:?}");
+    let class = Class::create(ClassId(1), 1000).unwrap();
+    register_state(ClassBox::leak(ClassBox::new_in(Counting(1), class))).unwrap();
+    // There is nothing to lose.
+    register_state(Box::leak(Box::new(Idle))).unwrap();
 }
 
 #[test]
