@@ -56,6 +56,7 @@ pub use self::pipe::{CheckpointPipe, PipeError, PipeWriter};
 use self::pool::Pool;
 pub use self::pool::{Need, PoolFull, SINKS_MAX, SinkId};
 use self::shadow::{Progress, Shadow};
+use crate::class::scope;
 use crate::event::Status;
 pub use crate::format::{CheckpointId, Compression, Kind};
 use crate::histogram::Histogram;
@@ -409,7 +410,7 @@ impl Checkpointer {
     }
 
     /// Gives checkpoints one more way to somewhere safe; the next one is full, and what is in flight is lost. The thesis's
-    /// `hs_cpipe_load`. The pipe lives as long as the program.
+    /// `hs_cpipe_load`. The pipe lives as long as the program, and no checkpoint should hold it: make it outside every class.
     ///
     /// To be called without a lock that a pipe's `cancel` takes.
     ///
@@ -427,6 +428,8 @@ impl Checkpointer {
     }
 
     fn renew(&self, change: impl FnOnce(&mut Pool)) {
+        // Whoever takes a checkpoint holds the allocation lock before the state's, so a class must not be asked under that.
+        let _outside = scope::leave();
         let doomed = {
             let mut state = self.shared.state.lock();
             self.shared.shadow.void();

@@ -12,7 +12,7 @@ use allocator_api2::vec::Vec as ClassVec;
 use super::super::*;
 use super::Dice;
 use super::pair::{Held, HeldPipe, await_ended, choosing, config, send, written};
-use crate::class::{Class, ClassId};
+use crate::class::{Class, ClassId, with_class};
 use crate::host::{HostMemory, Session};
 use crate::image::{Image, Progress};
 use crate::platform::PAGE_LEN;
@@ -357,4 +357,22 @@ fn a_sink_that_asks_for_a_full_checkpoint_is_sent_one_at_a_time() {
     };
     assert_eq!(take(3), [(1, 0), (1, 1), (1, 2)]);
     assert_eq!(take(2), [(2, 0), (2, 1)]);
+}
+
+#[test]
+fn a_change_of_sinks_asks_no_class_for_memory() {
+    let session = Session::start(64);
+    let (checkpointer, held) = choosing(session.memory(), 4, Choice::Incremental);
+    let class = Class::create(ClassId(1), 0).unwrap();
+    checkpointer.spare_joined();
+    let doomed = checkpointer.checkpoint(Flags::ASYNC, || ()).unwrap();
+    written(&held, doomed);
+    // As in a checkpoint that another thread takes: whoever wants this lock with the state's in hand waits for ever.
+    let allocation = library::lock();
+    std::thread::scope(|threads| {
+        let changes = threads.spawn(|| with_class(class, || checkpointer.spare_lost()));
+        changes.join().unwrap();
+    });
+    drop(allocation);
+    await_ended(&checkpointer, &held);
 }
