@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use super::super::{CheckpointId, CheckpointPipe, Kind, PipeError, PipeWriter};
 use super::ledger::{Ledger, Turn};
-use super::{CheckpointFiles, Scan};
+use super::{CheckpointFiles, Scan, ScanError};
 use crate::format::Limits;
 use crate::image;
 use crate::platform::{FileError, FileHandle, Files, PageRange};
@@ -157,7 +157,14 @@ impl Writer {
                 let valid = shared.look();
                 state = shared.state.lock();
                 state.looking = false;
-                state.ledger = Some(Ledger::new(valid));
+                match valid {
+                    Ok(valid) => state.ledger = Some(Ledger::new(valid)),
+                    Err((file, error)) => {
+                        shared.changed.notify_all();
+                        drop(state);
+                        return Err(self.fail(file, error));
+                    }
+                }
                 shared.changed.notify_all();
                 continue;
             };
@@ -225,18 +232,31 @@ impl Shared {
     }
 
     /// Which of the files holds the newest checkpoint, from an earlier master.
-    fn look(&self) -> Option<usize> {
-        let scan = |path| {
-            let file = self.files.open(path, FileMode::READ).ok()?;
-            let scan = Scan::of(self.files, file, self.limits, &self.build_id, self.application);
-            // It was only read.
-            let _ = self.files.close(file);
-            scan.ok()?.newest
-        };
-        let newest = self.names.paths().each_ref().map(scan);
-        (0..2)
+    ///
+    /// # Errors
+    /// Of this one nobody knows: it cannot be looked at now, and must not be overwritten for that.
+    fn look(&self) -> Result<Option<usize>, (usize, FileError)> {
+        let mut newest = [None; 2];
+        for (file, found) in newest.iter_mut().enumerate() {
+            *found = match self.scan(file) {
+                Ok(scan) => scan.newest,
+                // A restore could not read it either.
+                Err(ScanError::File(FileError::NotFound(_) | FileError::Device)) => None,
+                Err(ScanError::File(error)) => return Err((file, error)),
+                Err(ScanError::WrongBuild { .. } | ScanError::WrongApplication { .. }) => None,
+            };
+        }
+        Ok((0..2)
             .filter(|file| newest[*file].is_some())
-            .max_by_key(|file| newest[*file])
+            .max_by_key(|file| newest[*file]))
+    }
+
+    fn scan(&self, file: usize) -> Result<Scan, ScanError> {
+        let handle = self.files.open(&self.names.paths()[file], FileMode::READ)?;
+        let scan = Scan::of(self.files, handle, self.limits, &self.build_id, self.application);
+        // It was only read.
+        let _ = self.files.close(handle);
+        scan
     }
 
     fn complain(&self, file: usize, error: FileError) {

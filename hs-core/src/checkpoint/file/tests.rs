@@ -17,7 +17,7 @@ use crate::checkpoint::tests::pair::{Held, HeldPipe, choosing, config};
 use crate::class::{Class, ClassId};
 use crate::host::{HostMachine, HostMemory, Session, VolatileFiles};
 use crate::platform::{Files, PAGE_LEN};
-use crate::registry::descriptor::FilePath;
+use crate::registry::descriptor::{FileMode, FilePath};
 use crate::restore::{self, FromFileError, Refused, Source};
 
 fn names() -> CheckpointFiles {
@@ -332,6 +332,33 @@ fn the_next_master_leaves_the_newest_generation_until_it_has_one() {
     let (found, pages) = world.restored().unwrap();
     assert_eq!(found, id(1, 0), "of a newer term");
     assert!(pages == world.memory.pages());
+}
+
+#[test]
+fn a_file_that_nobody_could_look_at_is_not_overwritten() {
+    let session = Session::start(512);
+    let (world, states) = four(&session);
+    let [path, _] = *names().paths();
+    let newest = world.files.contents(&path);
+    world.files.mount().unwrap();
+    let (checkpointer, _) = choosing(world.memory, 4, Choice::Auto);
+    checkpointer
+        .load_pipe(Box::new(sink(world.files, world.memory)), Need::Required)
+        .unwrap();
+    let busy = world.files.open(&path, FileMode::READ | FileMode::WRITE).unwrap();
+    for flags in [Flags::empty(), Flags::INCREMENTAL] {
+        let lost = checkpointer.checkpoint(flags, || ());
+        assert!(
+            matches!(lost, Err(CheckpointError::Lost(_, Loss::Pipe(PipeError::Failed)))),
+            "{lost:?}"
+        );
+    }
+    world.files.close(busy).unwrap();
+    let (found, pages) = world.restored().unwrap();
+    assert_eq!(found, id(1, 3));
+    assert!(pages == states[3]);
+    keep(&checkpointer, Flags::INCREMENTAL);
+    assert!(world.files.contents(&path) == newest, "the other file was free");
 }
 
 #[test]
