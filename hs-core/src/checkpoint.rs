@@ -337,13 +337,14 @@ impl Checkpointer {
         shared.shadow.begin(id, kind, same_areas, &mut workspace.place);
         state.flights.ahead(id, &mut workspace.place.ahead);
         let progress = Arc::default();
+        let crew = state.pool.crew(kind);
         let task = Task {
             shared: Arc::clone(shared),
             id,
             kind,
             ends_epoch: !state.flights.is_full_wanted(),
             progress: Arc::clone(&progress),
-            crew: state.pool.crew(kind),
+            crew,
             workspace,
         };
         let told = Arc::clone(shared);
@@ -360,7 +361,7 @@ impl Checkpointer {
                 }
                 CheckpointError::Cptfork(error)
             })?;
-        state.pool.begin(id, kind);
+        state.pool.begin(id, kind, &crew);
         state.status.taken += 1;
         match kind {
             Kind::Full => state.status.full += 1,

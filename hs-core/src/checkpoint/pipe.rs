@@ -96,6 +96,12 @@ pub trait CheckpointPipe: Send + Sync {
     fn wants_full(&self) -> bool {
         false
     }
+
+    /// Whether it has failed and is not to be tried again yet: full checkpoints go past it, as long as there is another.
+    /// Asked in the pause: does not block.
+    fn rests(&self) -> bool {
+        false
+    }
 }
 
 /// One checkpoint on its way. Dropped without [`commit`](PipeWriter::commit), it is abandoned.

@@ -13,7 +13,8 @@
 //!
 //! A checkpoint is *kept* when every required sink that follows has it, and at least one sink has. So what is kept can
 //! be restored from each required sink; an increment's base is always kept or in flight. A sink that failed follows no more
-//! and gets the next full checkpoint, whenever that is taken; only when nobody follows is it taken for that reason. When a
+//! and gets the next full checkpoint, whenever that is taken, unless it rests: a disk that is full must not cost the spare
+//! each checkpoint that the spare needs. Only when nobody follows is one taken for that reason. When a
 //! sink joins or leaves, what is in flight is lost and the next checkpoint is full: simple, and it happens seldom.
 //!
 //! What a required sink has of a checkpoint that another lost is no harm: it is a state that the application was in, and the next
@@ -127,11 +128,15 @@ impl Pool {
 
     /// Where a checkpoint of this kind goes.
     pub(super) fn crew(&self, kind: Kind) -> Crew {
+        let present = || (self.sinks.iter()).filter(|sink| sink.standing != Standing::Absent);
+        // There may be nobody else.
+        let may_rest = present().any(|sink| !sink.pipe.rests());
         let mut crew = Crew::default();
         for (member, sink) in crew.members.iter_mut().zip(&self.sinks) {
             let goes = match sink.standing {
                 Standing::Absent => false,
-                Standing::Empty => kind == Kind::Full,
+                _ if kind == Kind::Full => !(may_rest && sink.pipe.rests()),
+                Standing::Empty => false,
                 Standing::Following { .. } => true,
             };
             *member = goes.then_some((sink.pipe, sink.need));
@@ -139,15 +144,18 @@ impl Pool {
         crew
     }
 
-    /// This checkpoint is in flight to its crew.
-    pub(super) fn begin(&mut self, id: CheckpointId, kind: Kind) {
+    /// This checkpoint is in flight to `crew`.
+    pub(super) fn begin(&mut self, id: CheckpointId, kind: Kind, crew: &Crew) {
         if kind != Kind::Full {
             return;
         }
-        let present = (self.sinks.iter_mut()).filter(|sink| sink.standing != Standing::Absent);
-        for sink in present {
-            sink.standing = Standing::Following {
-                generation: id.generation,
+        for (sink, member) in self.sinks.iter_mut().zip(&crew.members) {
+            sink.standing = match (sink.standing, member) {
+                (Standing::Absent, _) => Standing::Absent,
+                (_, Some(_)) => Standing::Following {
+                    generation: id.generation,
+                },
+                (_, None) => Standing::Empty,
             };
         }
     }

@@ -88,6 +88,10 @@ impl CheckpointPipe for Retried {
     fn wants_full(&self) -> bool {
         self.pipe.wants_full()
     }
+
+    fn rests(&self) -> bool {
+        self.pipe.rests()
+    }
 }
 
 struct RetriedWriter {

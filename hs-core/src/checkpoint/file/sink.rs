@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use super::super::{CheckpointId, CheckpointPipe, Kind, PipeError, PipeWriter};
 use super::ledger::{Ledger, Turn};
-use super::{CheckpointFiles, Scan, ScanError};
+use super::{CheckpointFiles, Scan};
 use crate::format::Limits;
 use crate::image;
 use crate::platform::{FileError, FileHandle, Files, PageRange};
@@ -104,9 +104,14 @@ impl CheckpointPipe for FileSink {
     }
 
     fn wants_full(&self) -> bool {
-        let retry_at = self.0.retry_at.load(Ordering::Relaxed);
-        let retries = retry_at != 0 && machine().now().as_micros() >= retry_at;
-        retries || self.0.grown.load(Ordering::Relaxed)
+        match self.0.retry_at.load(Ordering::Relaxed) {
+            0 => self.0.grown.load(Ordering::Relaxed),
+            _ => !self.rests(),
+        }
+    }
+
+    fn rests(&self) -> bool {
+        machine().now().as_micros() < self.0.retry_at.load(Ordering::Relaxed)
     }
 }
 
@@ -128,6 +133,9 @@ enum Place {
     /// It has ended well.
     Ended,
 }
+
+/// The two files, open, and which of them holds the newest checkpoint.
+type Looked = ([Option<FileHandle>; 2], Option<usize>);
 
 struct Writer {
     shared: Arc<Shared>,
@@ -158,7 +166,10 @@ impl Writer {
                 state = shared.state.lock();
                 state.looking = false;
                 match valid {
-                    Ok(valid) => state.ledger = Some(Ledger::new(valid)),
+                    Ok((handles, valid)) => {
+                        state.handles = handles;
+                        state.ledger = Some(Ledger::new(valid));
+                    }
                     Err((file, error)) => {
                         shared.changed.notify_all();
                         drop(state);
@@ -231,32 +242,36 @@ impl Shared {
         Ok(handle)
     }
 
-    /// Which of the files holds the newest checkpoint, from an earlier master.
+    /// Opens both files, so that nobody else can write to them, and says which holds the newest checkpoint, from an
+    /// earlier master. One that the disk cannot give is tried again when it is needed.
     ///
     /// # Errors
-    /// Of this one nobody knows: it cannot be looked at now, and must not be overwritten for that.
-    fn look(&self) -> Result<Option<usize>, (usize, FileError)> {
+    /// Of this one nobody knows: it cannot be opened now, and must not be overwritten for that.
+    fn look(&self) -> Result<Looked, (usize, FileError)> {
+        let mut handles = [None; 2];
         let mut newest = [None; 2];
-        for (file, found) in newest.iter_mut().enumerate() {
-            *found = match self.scan(file) {
-                Ok(scan) => scan.newest,
+        for (file, path) in self.names.paths().iter().enumerate() {
+            match self.files.open(path, FileMode::READ | FileMode::WRITE) {
+                Ok(handle) => {
+                    handles[file] = Some(handle);
+                    let scan = Scan::of(self.files, handle, self.limits, &self.build_id, self.application);
+                    newest[file] = scan.ok().and_then(|scan| scan.newest);
+                }
                 // A restore could not read it either.
-                Err(ScanError::File(FileError::NotFound(_) | FileError::Device)) => None,
-                Err(ScanError::File(error)) => return Err((file, error)),
-                Err(ScanError::WrongBuild { .. } | ScanError::WrongApplication { .. }) => None,
-            };
+                Err(FileError::Device | FileError::Full) => {}
+                Err(error) => {
+                    for handle in handles.into_iter().flatten() {
+                        // Nothing was written to it.
+                        let _ = self.files.close(handle);
+                    }
+                    return Err((file, error));
+                }
+            }
         }
-        Ok((0..2)
+        let valid = (0..2)
             .filter(|file| newest[*file].is_some())
-            .max_by_key(|file| newest[*file]))
-    }
-
-    fn scan(&self, file: usize) -> Result<Scan, ScanError> {
-        let handle = self.files.open(&self.names.paths()[file], FileMode::READ)?;
-        let scan = Scan::of(self.files, handle, self.limits, &self.build_id, self.application);
-        // It was only read.
-        let _ = self.files.close(handle);
-        scan
+            .max_by_key(|file| newest[*file]);
+        Ok((handles, valid))
     }
 
     fn complain(&self, file: usize, error: FileError) {

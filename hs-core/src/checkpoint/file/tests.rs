@@ -51,6 +51,9 @@ struct World {
     checkpointer: Checkpointer,
     held: Arc<Held>,
     spare: bool,
+    has_failed: bool,
+    /// The disk had failed while there was a spare: what is kept may be there alone.
+    went_past: bool,
     truth: BTreeMap<CheckpointId, Pages>,
     values: Vec<allocator_api2::vec::Vec<u8, Class>>,
     class: Class,
@@ -70,6 +73,8 @@ impl World {
             checkpointer,
             held,
             spare: false,
+            has_failed: false,
+            went_past: false,
             truth: BTreeMap::new(),
             values: Vec::new(),
             class: Class::create(ClassId(1), 4 * PAGE_LEN).unwrap(),
@@ -106,10 +111,14 @@ impl World {
                     self.held.refuse_all(PipeError::Disconnected);
                 }
             }
-            11 if dice.roll(4) == 0 => self.files.fail_after(Some(dice.roll(6))),
+            11 if dice.roll(4) == 0 => {
+                self.has_failed = true;
+                self.files.fail_after(Some(dice.roll(6)));
+            }
             12 => self.files.fail_after(None),
             _ => self.answer(dice),
         }
+        self.went_past |= self.spare && self.has_failed;
     }
 
     fn answer(&mut self, dice: &mut Dice) {
@@ -155,7 +164,7 @@ fn live(session: &Session, seed: u64, lies: bool) -> Result<bool, String> {
     if dice.roll(2) == 0 {
         world.rest();
     }
-    let kept = world.checkpointer.newest_kept();
+    let kept = world.checkpointer.newest_kept().filter(|_| !world.went_past);
     world.files.cut_power(|sides| dice.roll(sides));
     let restored = world.restored();
     world.held.refuse_all(PipeError::Disconnected);
@@ -225,7 +234,11 @@ fn wherever_the_file_is_torn_the_newest_whole_checkpoint_counts() {
     let (world, states) = four(&session);
     let [path, other] = *names().paths();
     let whole = world.files.contents(&path).unwrap();
-    assert_eq!(world.files.contents(&other), None, "one generation, one file");
+    assert_eq!(
+        world.files.contents(&other),
+        Some(Vec::new()),
+        "one generation, one file"
+    );
     let mut seen = [0; 5];
     for cut in (0..=whole.len()).rev().step_by(997).chain([0, 1, 8, 200]) {
         world.files.put(&path, whole[..cut].to_vec());
@@ -279,7 +292,7 @@ fn what_is_not_this_nodes_is_refused_by_name() {
     other.application = 3;
     let said = refusal(other, "hscpt");
     assert!(
-        said.contains("application") && said.contains("HSCPT1.CPT: there is no"),
+        said.contains("application") && said.contains("HSCPT1.CPT: "),
         "{said}"
     );
     let said = refusal(config(), "NOSUCH.CPT");
@@ -359,6 +372,50 @@ fn a_file_that_nobody_could_look_at_is_not_overwritten() {
     assert!(pages == states[3]);
     keep(&checkpointer, Flags::INCREMENTAL);
     assert!(world.files.contents(&path) == newest, "the other file was free");
+}
+
+#[test]
+fn a_disk_that_fails_costs_the_spare_one_checkpoint() {
+    let session = Session::start(2048);
+    let mut world = World::new(session.memory());
+    let mut bytes = allocator_api2::vec::Vec::new_in(world.class);
+    bytes.resize(300 << 10, 1u8);
+    let mut next = |world: &World, value: u8| {
+        bytes.fill(value);
+        let flags = Flags::ASYNC | Flags::INCREMENTAL;
+        let taken = world.checkpointer.checkpoint(flags, || ()).unwrap();
+        while world.checkpointer.status().in_flight > 0 {
+            let seen = world.checkpointer.ended().seen();
+            for id in world.held.undecided() {
+                world.held.decide(id, Ok(()));
+            }
+            let soon = machine().now() + core::time::Duration::from_millis(1);
+            world.checkpointer.ended().wait(seen, Some(soon));
+        }
+        world.checkpointer.newest_kept() == Some(taken)
+    };
+    world.checkpointer.spare_joined();
+    // So much that the file asks for its next generation, and then the disk is full.
+    assert!((1..5).all(|value| next(&world, value)));
+    world.files.fail_after(Some(0));
+    let kept = (5..30).filter(|value| next(&world, *value)).count();
+    assert!(kept >= 24, "the spare has {kept} of 25");
+    // Another spare must be able to join meanwhile.
+    world.checkpointer.spare_lost();
+    world.held.refuse_all(PipeError::Disconnected);
+    world.checkpointer.spare_joined();
+    assert!(next(&world, 30) && next(&world, 31));
+    world.values.push(bytes);
+}
+
+#[test]
+fn nobody_else_writes_to_the_files() {
+    let session = Session::start(512);
+    let (world, _) = four(&session);
+    for path in names().paths() {
+        let opened = world.files.open(path, FileMode::WRITE);
+        assert_eq!(opened, Err(crate::platform::FileError::Busy(*path)));
+    }
 }
 
 #[test]
