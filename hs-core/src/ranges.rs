@@ -205,6 +205,34 @@ mod tests {
     }
 
     #[test]
+    fn a_range_is_whole_pages_or_none() {
+        let whole = range(3, 2);
+        assert_eq!(
+            (whole.start(), whole.end(), whole.pages(), whole.len_bytes()),
+            (0x3000, 0x5000, 2, 8192)
+        );
+        assert_eq!(PageRange::new(0x3001, 2), None);
+        assert_eq!(PageRange::new(0x3000, 0), None);
+        assert_eq!(PageRange::new(0x3000, usize::MAX / 4096), None);
+        assert_eq!(PageRange::new(0x3000, usize::MAX), None);
+    }
+
+    #[test]
+    fn neighbours_are_not_merged_and_a_range_grows_by_being_replaced() {
+        let (first, second, larger) = (range(0, 4), range(4, 4), range(0, 12));
+        let mut ranges = Ranges::new();
+        ranges.install(&[first, second]).unwrap();
+        assert_eq!(ranges.iter().collect::<Vec<_>>(), [first, second]);
+        for other in [range(0, 8), range(4, 2), range(2, 4)] {
+            assert_eq!(ranges.purge(&[other]), Err(CptctlError::NotInstalled(other)));
+        }
+        assert_eq!(ranges.install(&[larger]), Err(CptctlError::Overlaps(larger)));
+        ranges.purge(&[first, second]).unwrap();
+        ranges.install(&[larger]).unwrap();
+        assert_eq!(ranges.iter().collect::<Vec<_>>(), [larger]);
+    }
+
+    #[test]
     fn a_full_table_is_said() {
         let mut ranges = Ranges::new();
         for index in 0..RANGES_MAX {

@@ -46,7 +46,7 @@ fn main() {
             words,
         );
     }
-    let tests: [(&str, fn()); 9] = [
+    let tests: [(&str, fn()); 10] = [
         (
             "a_killed_master_is_followed_with_its_state",
             a_killed_master_is_followed_with_its_state,
@@ -72,6 +72,10 @@ fn main() {
             whoever_is_asked_to_restore_never_begins_empty,
         ),
         ("each_sign_causes_a_takeover", each_sign_causes_a_takeover),
+        (
+            "a_function_that_nobody_registered_is_not_waited_for",
+            a_function_that_nobody_registered_is_not_waited_for,
+        ),
         (
             "the_loss_of_the_cluster_link_is_no_death",
             the_loss_of_the_cluster_link_is_no_death,
@@ -474,6 +478,13 @@ fn each_sign_causes_a_takeover() {
             "the next spare would believe it too"
         );
     }
+}
+
+fn a_function_that_nobody_registered_is_not_waited_for() {
+    let (service, cluster) = hubs();
+    // Without a disk this program registers none; with one it does, and the sign is a sign.
+    let mut spare = Process::start_with("spare", service, cluster, &["detect=any(heartbeat,user)".into()]);
+    assert_eq!(spare.wait_for_end().code(), Some(43));
 }
 
 fn the_loss_of_the_cluster_link_is_no_death() {

@@ -253,6 +253,50 @@ fn a_socket_comes_back_as_its_flags_ask() {
 }
 
 #[test]
+fn a_peer_that_is_asked_for_and_is_not_there_is_no_error() {
+    let session = Session::start(64);
+    let table = serving(&session);
+    let socket = table.open_udp().unwrap();
+    table.bind(socket, 1).unwrap();
+    table
+        .register_udp(socket, UdpFlags::GETNAME | UdpFlags::GETPEER)
+        .unwrap();
+    drop(table.node.quiesce());
+    let table = takeover(&session, table);
+    assert_eq!((table.name(socket), table.peer(socket)), (Ok(own(1)), Ok(None)));
+}
+
+#[test]
+fn deregistered_it_stays_open_and_does_not_come_back() {
+    let session = Session::start(64);
+    let _disk = Disk::new();
+    let table = serving(&session);
+    let file = table.open("A", RW).unwrap();
+    let socket = table.open_udp().unwrap();
+    let listener = table.listen(80, 4).unwrap();
+    table.bind(socket, 53).unwrap();
+    table.connect(socket, Some(CLIENT)).unwrap();
+    table.register_file(file).unwrap();
+    table.register_udp(socket, UdpFlags::GETPEER).unwrap();
+    table.register_listener(listener).unwrap();
+    for number in [file, socket, listener] {
+        table.deregister(number).unwrap();
+    }
+    assert!(descriptors().is_empty());
+    table.write(file, b"still open").unwrap();
+    assert_eq!(table.name(socket), Ok(own(53)));
+    assert_eq!(table.node.service().listens_on(listener), Some((80, 4)));
+    // The thesis's way to other parameters.
+    table.register_udp(socket, UdpFlags::GETNAME).unwrap();
+    drop(table.node.quiesce());
+    let table = takeover(&session, table);
+    for gone in [file, listener] {
+        assert_eq!(table.tell(gone), Err(DescriptorError::NotOpen(gone)));
+    }
+    assert_eq!((table.name(socket), table.peer(socket)), (Ok(own(53)), Ok(None)));
+}
+
+#[test]
 fn ports_that_were_exchanged_are_exchanged() {
     let session = Session::start(64);
     let table = serving(&session);
