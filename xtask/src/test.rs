@@ -3,6 +3,8 @@
 //! A step passes or fails as a whole; one that fails does not keep the others from running. The tests that need guests
 //! run in namespaces of their own ([`mod@inside`]), through the machinery that `run-pair` uses.
 
+#[cfg(test)]
+mod api;
 mod bench;
 mod descriptors;
 mod gate;

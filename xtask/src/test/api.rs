@@ -219,7 +219,7 @@ impl Known {
                 }
             }
         }
-        if path == "hs-net/tests/takeover.rs" {
+        if path == "hs-net/tests/takeover/main.rs" {
             let called = assigned(text, "let tests:", "];");
             let names = called.split('"').skip(1).step_by(2);
             self.tests.extend(names.map(|name| format!("unit:{name}")));
