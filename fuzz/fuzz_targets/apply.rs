@@ -51,7 +51,7 @@ fn stage() -> &'static Stage {
         core::mem::forget(Box::new_in([1_u8; 100], class));
         thread::register(worker, 5).expect("a first worker");
         let local = "10.77.0.10:6379".parse().expect("an address");
-        let kind = DescriptorKind::TcpListener { local };
+        let kind = DescriptorKind::TcpListener { local, backlog: 16 };
         descriptor::register(Descriptor { number: 3, kind }).expect("a first descriptor");
         let mut areas = [PageRange::new(0, 1).expect("a valid range"); 16];
         let count = memory.cptctl(Cptctl::Installed(&mut areas)).expect("a query");
