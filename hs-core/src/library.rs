@@ -31,7 +31,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::mem::size_of;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 pub use self::adopt::{AdoptError, adopt};
 use self::areas::AreaEntry;
@@ -296,11 +296,26 @@ impl fmt::Display for StartError {
 /// The library's state, reached through the allocation lock.
 pub(crate) struct Library {
     memory: &'static dyn CheckpointMemory,
+    version: Version,
     window: Window,
     ledger: Option<Ledger>,
 }
 
 static LIBRARY: Mutex<Option<Library>> = Mutex::new(None);
+
+/// What the tables of a library are known by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Version {
+    /// Another after each change but those of the heads of descriptors' records, and another than any library's before. Never 0.
+    pub(crate) tables: u64,
+    /// Counts the changes of heads.
+    changes: u64,
+}
+
+fn next_version() -> u64 {
+    static VERSION: AtomicU64 = AtomicU64::new(1);
+    VERSION.fetch_add(1, Ordering::Relaxed)
+}
 
 /// The window of the library's memory: its start, and its length in bytes. For the global allocator, which asks of each block.
 static WINDOW: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
@@ -358,9 +373,18 @@ impl Library {
     fn new(memory: &'static dyn CheckpointMemory, ledger: Option<Ledger>) -> Self {
         Self {
             memory,
+            version: Version {
+                tables: next_version(),
+                changes: 0,
+            },
             window: Window::new(memory.window()),
             ledger,
         }
+    }
+
+    /// The version of the tables: as long as it is the same, so are they.
+    pub(crate) fn version(&self) -> Version {
+        self.version
     }
 
     /// Makes this the library of the program, whose roots nobody has taken yet.
@@ -433,6 +457,17 @@ impl Library {
     }
 
     pub(crate) fn tables_mut(&mut self) -> &mut LibraryArea {
+        self.version.tables = next_version();
+        self.tables_unversioned()
+    }
+
+    /// The record of a descriptor, to change what may change while it is registered: what lies in its head.
+    pub(crate) fn descriptor_head_mut(&mut self, index: usize) -> &mut [u8] {
+        self.version.changes += 1;
+        &mut self.tables_unversioned().descriptor_mut(index)[..descriptor::HEAD_LEN]
+    }
+
+    fn tables_unversioned(&mut self) -> &mut LibraryArea {
         let start = self.window.range().start();
         self.window.table_mut(start).0
     }

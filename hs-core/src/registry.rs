@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 use self::descriptor::Descriptor;
 use self::signal::SignalAction;
 use self::thread::Worker;
-use crate::library::{self, HookEntry, Library, SignalEntry, ThreadEntry};
+use crate::library::{self, HookEntry, Library, SignalEntry, ThreadEntry, Version};
 
 /// All that is registered, each in the order of its registration.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -27,6 +27,8 @@ pub(crate) struct Registered {
 /// 128 descriptors takes longer than all else of the pause.
 #[derive(Debug, Default)]
 pub(crate) struct Records {
+    /// Of the tables that they are of; the default if they are of none.
+    version: Version,
     threads: Vec<ThreadEntry>,
     descriptors: Vec<descriptor::Record>,
     signals: Vec<SignalEntry>,
@@ -37,6 +39,7 @@ impl Records {
     /// Room for as much as can be registered.
     pub(crate) fn with_room() -> Self {
         Self {
+            version: Version::default(),
             threads: Vec::with_capacity(library::THREADS_MAX),
             descriptors: Vec::with_capacity(library::DESCRIPTORS_MAX),
             signals: Vec::with_capacity(library::SIGNALS_MAX),
@@ -44,9 +47,22 @@ impl Records {
         }
     }
 
-    /// Takes down what is registered in `library` now. Allocates nothing, if there is room.
+    /// Takes down what is registered in `library` now, as far as that has changed since the last time. Allocates nothing, if there
+    /// is room.
     pub(crate) fn collect(&mut self, library: &Library) {
+        let version = library.version();
+        let before = core::mem::replace(&mut self.version, version);
+        if before == version {
+            return;
+        }
         let (threads, descriptors, signals) = library.records();
+        if before.tables == version.tables {
+            // Offsets of files that were moved, most often.
+            for (mine, now) in self.descriptors.iter_mut().zip(descriptors) {
+                mine[..descriptor::HEAD_LEN].copy_from_slice(&now[..descriptor::HEAD_LEN]);
+            }
+            return;
+        }
         self.threads.clear();
         self.threads.extend_from_slice(threads);
         self.descriptors.clear();

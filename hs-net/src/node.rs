@@ -436,13 +436,10 @@ impl Node {
         result
     }
 
-    /// Stops the service stack and the descriptor table, and brings the records of descriptors up to date: they are
-    /// part of the memory that is frozen next.
+    /// Stops the service stack and the descriptor table, which keeps the records of descriptors up to date: they are part of the
+    /// memory that is frozen next.
     fn quiesce(&self) -> (MutexGuard<'_, Front>, MutexGuard<'_, Table>) {
-        let front = self.front.lock();
-        let mut table = self.descriptors.lock();
-        table.refresh(|number| front.addresses_of(number));
-        (front, table)
+        (self.front.lock(), self.descriptors.lock())
     }
 
     /// Whether a checkpoint should be taken although nothing has changed: a spare or another sink has come that holds nothing, one was lost,

@@ -11,8 +11,8 @@
 //!
 //! The library keeps these records, sends them with each checkpoint and gives them back after a restore. The things
 //! themselves are opened, registered and opened again by the descriptor table of `hs-net`, which is what applications use. It
-//! brings the records of what has changed up to date inside the pause ([`refresh`]), so that they agree with the memory of
-//! the same checkpoint: the thesis asks its kernel while the application goes on, and may find a later state.
+//! enters what changes when it changes ([`change`]), under a lock that a checkpoint takes, so that they agree with the memory of the
+//! same checkpoint: the thesis asks its kernel while the application goes on, and may find a later state.
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -23,13 +23,15 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 
 use bitflags::bitflags;
 
-use crate::library::{self, NotStarted};
+use crate::library::{self, Library, NotStarted};
 
 /// Longest path, in bytes.
 pub const PATH_LEN_MAX: usize = 64;
 
 /// Length of a record, in the library area and in a checkpoint.
-pub(crate) const RECORD_LEN: usize = 32 + PATH_LEN_MAX;
+pub(crate) const RECORD_LEN: usize = HEAD_LEN + PATH_LEN_MAX;
+/// Of a record, all but the path: what may change while it is registered lies here.
+pub(crate) const HEAD_LEN: usize = 32;
 
 pub(crate) type Record = [u8; RECORD_LEN];
 
@@ -62,7 +64,7 @@ bitflags! {
         /// Its peer's address: it is connected to the same after a restore, if it was connected at all. The thesis's
         /// `HSFD_UDP4_GETPEER`.
         const GETPEER = 4;
-        /// They are asked for at each checkpoint, not only when it is registered. The thesis's `HSFD_UDP4_CPTREFRESH`.
+        /// They are those at each checkpoint, not only those when it is registered. The thesis's `HSFD_UDP4_CPTREFRESH`.
         const CPTREFRESH = 8;
     }
 }
@@ -340,8 +342,8 @@ pub fn register(descriptor: Descriptor) -> Result<(), DescriptorError> {
 /// # Errors
 /// The library was not started, or no descriptor of this number is registered.
 pub fn update(descriptor: Descriptor) -> Result<(), DescriptorError> {
-    with_index(descriptor.number, |tables, index| {
-        *tables.descriptor_mut(index) = descriptor.to_record();
+    with_index(descriptor.number, |library, index| {
+        *library.tables_mut().descriptor_mut(index) = descriptor.to_record();
     })
 }
 
@@ -356,7 +358,7 @@ pub enum Change {
 
 impl Change {
     /// Enters it into a record of the kind that has it.
-    fn apply(self, record: &mut Record) {
+    fn apply(self, record: &mut [u8]) {
         match (self, record[4]) {
             (Change::Offset(offset), FILE) => record[8..16].copy_from_slice(&offset.to_le_bytes()),
             (Change::Addresses(local, peer), UDP) => {
@@ -373,19 +375,14 @@ impl Change {
     }
 }
 
-/// Brings the records of what has changed up to date. `changed` is asked about each registered number, in the order of their
-/// registration; a change that its kind does not have changes nothing. For the pause of a checkpoint: no record is read,
-/// and only what has changed is written.
+/// Enters a change into the record of `number`; one that its kind does not have changes nothing. No record is read, and only what has
+/// changed is written.
 ///
 /// # Errors
-/// The library was not started.
-pub fn refresh(mut changed: impl FnMut(u32) -> Option<Change>) -> Result<(), NotStarted> {
-    library::with(|library| {
-        for index in 0..library.records().1.len() {
-            if let Some(change) = changed(number_of(&library.records().1[index])) {
-                change.apply(library.tables_mut().descriptor_mut(index));
-            }
-        }
+/// The library was not started, or no descriptor of this number is registered.
+pub fn change(number: u32, change: Change) -> Result<(), DescriptorError> {
+    with_index(number, |library, index| {
+        change.apply(library.descriptor_head_mut(index))
     })
 }
 
@@ -394,13 +391,12 @@ pub fn refresh(mut changed: impl FnMut(u32) -> Option<Change>) -> Result<(), Not
 /// # Errors
 /// The library was not started, or no descriptor of this number is registered.
 pub fn deregister(number: u32) -> Result<(), DescriptorError> {
-    with_index(number, |tables, index| tables.remove_descriptor(index))
+    with_index(number, |library, index| {
+        library.tables_mut().remove_descriptor(index)
+    })
 }
 
-fn with_index(
-    number: u32,
-    with: impl FnOnce(&mut library::LibraryArea, usize),
-) -> Result<(), DescriptorError> {
+fn with_index(number: u32, with: impl FnOnce(&mut Library, usize)) -> Result<(), DescriptorError> {
     library::with(|library| {
         let index = library
             .records()
@@ -408,7 +404,7 @@ fn with_index(
             .iter()
             .position(|record| number_of(record) == number)
             .ok_or(DescriptorError::NotRegistered(number))?;
-        with(library.tables_mut(), index);
+        with(library, index);
         Ok(())
     })?
 }

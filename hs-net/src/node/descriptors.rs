@@ -21,8 +21,9 @@
 //! What cannot be opened again does not stop a takeover: the number is *lost*, its calls fail and say why, and it
 //! can be closed. Its record stays until then, so that the next takeover tries again.
 //!
-//! **Agreement.** Records are brought up to date inside the checkpoint's pause, under the table's lock: they agree with the
-//! memory of the same checkpoint. (The thesis asks its kernel while the application goes on.) An offset moves
+//! **Agreement.** A record is brought up to date when what it is of changes, under the table's lock, which a checkpoint's pause holds:
+//! records agree with the memory of the same checkpoint, and the pause has nothing to ask for. (The thesis asks its kernel at the
+//! checkpoint, while the application goes on.) An offset moves
 //! under that lock when a read or write is done, and never while the disk is at work, so that no pause waits for a disk. Hence
 //! a checkpoint during a call shows it not yet begun: the offset before, whatever of the buffer is filled or of the file
 //! is written. That agrees with a thread that has not returned from its call. It is for the application to take its checkpoints
@@ -136,7 +137,7 @@ impl Descriptors {
     pub fn register_file(&self, number: u32) -> Result<(), DescriptorError> {
         let mut table = self.table();
         match *table.open(number)? {
-            // A call may be at work: the offset is the one before, and is refreshed when it is done.
+            // A call may be at work: the offset is the one before, and is moved when it is done.
             Open::File(OpenFile {
                 path, mode, offset, ..
             }) => table.register(number, DescriptorKind::File { path, mode, offset }),
@@ -148,7 +149,7 @@ impl Descriptors {
         }
     }
 
-    /// Registers a UDP socket with what `flags` ask of it: now, and with `CPTREFRESH` at each checkpoint anew. The thesis's
+    /// Registers a UDP socket with what `flags` ask of it: now, and with `CPTREFRESH` as it is at each checkpoint. The thesis's
     /// `hs_fdreg_sockudp4`.
     ///
     /// # Errors

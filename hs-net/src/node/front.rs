@@ -1,6 +1,5 @@
 //! The service stack on its card, behind its lock.
 
-use core::net::SocketAddrV4;
 use core::ops::{Deref, DerefMut};
 
 use hs_core::platform::Instant;
@@ -49,12 +48,6 @@ impl Front {
     #[cfg(test)]
     pub(super) fn take_service(&mut self) -> &'static mut Service {
         self.service.take().expect("this node serves")
-    }
-
-    /// The address of the UDP socket of descriptor `number`, and its peer's.
-    pub(super) fn addresses_of(&self, number: u32) -> Option<(SocketAddrV4, Option<SocketAddrV4>)> {
-        let service = self.service.as_ref()?;
-        Some((service.udp_name(number).ok()?, service.udp_peer(number).ok()?))
     }
 
     /// Whether somebody listens, and that is news.

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::host::Session;
+use crate::registry::{Records, Registered};
 
 fn path(text: &str) -> FilePath {
     FilePath::new(text).unwrap()
@@ -154,13 +155,17 @@ proptest! {
             expected.push(Descriptor { number: 7 * index as u32, ..*descriptor });
             register(expected[index]).unwrap();
         }
-        let mut asked = Vec::new();
-        refresh(|number| {
-            asked.push(number);
-            (number == 0).then_some(change)
-        })
-        .unwrap();
-        prop_assert_eq!(asked, expected.iter().map(|known| known.number).collect::<Vec<_>>());
+        let (mut records, mut registered) = (Records::with_room(), [Registered::default(), Registered::default()]);
+        library::with(|library| records.collect(library)).unwrap();
+        super::change(0, change).unwrap();
+        // What was taken down before is brought up to date with only what has changed.
+        library::with(|library| records.collect(library)).unwrap();
+        registered[0].read(&records);
+        let mut afresh = Records::with_room();
+        library::with(|library| afresh.collect(library)).unwrap();
+        registered[1].read(&afresh);
+        prop_assert_eq!(&registered[0], &registered[1]);
+        prop_assert_eq!(super::change(1, change), Err(DescriptorError::NotRegistered(1)));
         match (change, &mut expected[0].kind) {
             (Change::Offset(to), DescriptorKind::File { offset, .. }) => *offset = to,
             (Change::Addresses(to, by), DescriptorKind::Udp { local, peer, .. }) => (*local, *peer) = (to, by),

@@ -48,7 +48,9 @@ impl Descriptors {
                 log::warn!("descriptor {number} is lost: {error} ({kind:?})");
                 Open::Lost(error)
             });
-            if !self.table().restore(number, kind, open) {
+            let known = self.table().restore(number, kind, open);
+            self.note_addresses(service, number);
+            if !known {
                 log::warn!("descriptor {number} is beyond the table: nobody can reach what it names");
             }
         }

@@ -5,9 +5,16 @@ use core::net::SocketAddrV4;
 use super::Descriptors;
 use super::error::DescriptorError;
 use super::table::Open;
-use crate::service::UNBOUND;
+use crate::service::{Service, UNBOUND};
 
 impl Descriptors {
+    /// Notes what addresses a UDP socket has now, under the lock of `service`, under which they change.
+    pub(super) fn note_addresses(&self, service: &Service, number: u32) {
+        if let (Ok(local), Ok(peer)) = (service.udp_name(number), service.udp_peer(number)) {
+            self.table().note_addresses(number, (local, peer));
+        }
+    }
+
     pub(super) fn expect_udp(&self, number: u32) -> Result<(), DescriptorError> {
         match self.table().open(number)? {
             Open::Udp { .. } => Ok(()),
@@ -39,7 +46,9 @@ impl Descriptors {
     /// It is not open, not a UDP socket, bound already, or the port is in use.
     pub fn bind(&self, number: u32, port: u16) -> Result<u16, DescriptorError> {
         self.expect_udp(number)?;
-        let bound = self.node.service().udp_bind(number, port);
+        let mut service = self.node.service();
+        let bound = service.udp_bind(number, port);
+        self.note_addresses(&service, number);
         bound.map_err(|error| DescriptorError::Udp(number, error))
     }
 
@@ -50,7 +59,9 @@ impl Descriptors {
     /// It is not open, not a UDP socket, or the peer is on another network.
     pub fn connect(&self, number: u32, peer: Option<SocketAddrV4>) -> Result<(), DescriptorError> {
         self.expect_udp(number)?;
-        let connected = self.node.service().udp_connect(number, peer);
+        let mut service = self.node.service();
+        let connected = service.udp_connect(number, peer);
+        self.note_addresses(&service, number);
         connected.map_err(|error| DescriptorError::Udp(number, error))
     }
 
@@ -79,6 +90,8 @@ impl Descriptors {
         self.expect_udp(number)?;
         let mut service = self.node.service();
         let sent = service.udp_send(number, to, bytes);
+        // It may have bound it.
+        self.note_addresses(&service, number);
         sent.map_err(|error| DescriptorError::Udp(number, error))?;
         service.flush(self.node.machine().now());
         Ok(())

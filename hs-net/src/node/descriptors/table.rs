@@ -46,18 +46,12 @@ struct Entry {
     open: Open,
     /// With these flags, which are empty for all but UDP sockets.
     registered: Option<UdpFlags>,
-    /// The offset is not the recorded one any more.
-    moved: bool,
 }
 
 /// The table of one node. Lies outside checkpointable memory: the records bring it back.
 #[derive(Debug)]
 pub(in crate::node) struct Table {
     entries: [Option<Entry>; DESCRIPTORS_MAX],
-    /// Registered files that were moved.
-    moved: usize,
-    /// UDP sockets registered with `CPTREFRESH`.
-    refreshed: usize,
 }
 
 fn index_of(number: u32) -> Option<usize> {
@@ -78,8 +72,6 @@ impl Table {
     pub(in crate::node) const fn new() -> Self {
         Self {
             entries: [None; DESCRIPTORS_MAX],
-            moved: 0,
-            refreshed: 0,
         }
     }
 
@@ -102,7 +94,6 @@ impl Table {
         self.entries[index] = Some(Entry {
             open: Open::Pending,
             registered: None,
-            moved: false,
         });
         Ok(FIRST_NUMBER + index as u32)
     }
@@ -113,7 +104,6 @@ impl Table {
             self.entries[index] = open.map(|open| Entry {
                 open,
                 registered: None,
-                moved: false,
             });
         }
     }
@@ -126,7 +116,7 @@ impl Table {
         Ok(core::mem::replace(&mut self.entry(number)?.open, Open::Pending))
     }
 
-    /// Moves the offset of the file `number`.
+    /// Moves the offset of the file `number`, and with it that of its record.
     pub(super) fn move_to(&mut self, number: u32, offset: u64) {
         let Ok(entry) = self.entry(number) else { return };
         let Open::File(file) = &mut entry.open else { return };
@@ -134,8 +124,8 @@ impl Table {
             return;
         }
         file.offset = offset;
-        if entry.registered.is_some() && !core::mem::replace(&mut entry.moved, true) {
-            self.moved += 1;
+        if entry.registered.is_some() {
+            enter(number, Change::Offset(offset));
         }
     }
 
@@ -158,7 +148,6 @@ impl Table {
     /// A record of `number` is there.
     fn note(&mut self, number: u32, kind: DescriptorKind) {
         let Ok(entry) = self.entry(number) else { return };
-        entry.moved = false;
         entry.registered = Some(match kind {
             DescriptorKind::Udp { local, peer, flags } => {
                 if let Open::Udp { recorded } = &mut entry.open {
@@ -168,56 +157,31 @@ impl Table {
             }
             DescriptorKind::File { .. } | DescriptorKind::TcpListener { .. } => UdpFlags::empty(),
         });
-        self.refreshed += usize::from(self.is_refreshed(number));
-    }
-
-    fn is_refreshed(&mut self, number: u32) -> bool {
-        self.entry(number).is_ok_and(|entry| {
-            let flags = entry.registered.unwrap_or(UdpFlags::empty());
-            matches!(entry.open, Open::Udp { .. }) && flags.contains(UdpFlags::CPTREFRESH)
-        })
     }
 
     /// Deregisters `number`; what is open under it stays open.
     pub(super) fn deregister(&mut self, number: u32) -> Result<(), DescriptorError> {
         self.entry(number)?;
         descriptor::deregister(number)?;
-        let was_refreshed = self.is_refreshed(number);
-        let entry = self.entry(number)?;
-        let was_moved = core::mem::replace(&mut entry.moved, false);
-        entry.registered = None;
-        self.moved -= usize::from(was_moved);
-        self.refreshed -= usize::from(was_refreshed);
+        self.entry(number)?.registered = None;
         Ok(())
     }
 
-    /// Brings the records up to date with what is open, for a checkpoint: the offsets of files that were moved, and the
-    /// addresses of UDP sockets registered with `CPTREFRESH`, which `addresses_of` knows.
-    pub(in crate::node) fn refresh(&mut self, addresses_of: impl Fn(u32) -> Option<Addresses>) {
-        if self.moved == 0 && self.refreshed == 0 {
+    /// The addresses of the UDP socket `number` are these now: its record says so too, if that was asked for.
+    pub(super) fn note_addresses(&mut self, number: u32, now: Addresses) {
+        let Ok(entry) = self.entry(number) else { return };
+        let (Open::Udp { recorded }, Some(flags)) = (&mut entry.open, entry.registered) else {
             return;
-        }
-        let refreshed = descriptor::refresh(|number| {
-            let entry = Option::as_mut(&mut self.entries[index_of(number)?])?;
-            match &mut entry.open {
-                Open::File(file) if entry.moved => {
-                    entry.moved = false;
-                    Some(Change::Offset(file.offset))
-                }
-                Open::Udp { recorded } => {
-                    let flags = entry.registered?;
-                    if !flags.contains(UdpFlags::CPTREFRESH) {
-                        return None;
-                    }
-                    let now = asked(addresses_of(number)?, flags);
-                    (core::mem::replace(recorded, now) != now).then_some(Change::Addresses(now.0, now.1))
-                }
-                _ => None,
-            }
-        });
-        // Without a library there are no records, and no checkpoint either.
-        if refreshed.is_ok() {
-            self.moved = 0;
+        };
+        let now = asked(now, flags);
+        if flags.contains(UdpFlags::CPTREFRESH) && core::mem::replace(recorded, now) != now {
+            enter(number, Change::Addresses(now.0, now.1));
         }
     }
+}
+
+/// Enters a change into the record of a registered number.
+fn enter(number: u32, change: Change) {
+    // An application may have deregistered it by its record. And without a library there is no checkpoint.
+    let _ = descriptor::change(number, change);
 }
