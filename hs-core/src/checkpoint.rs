@@ -191,7 +191,8 @@ struct State {
     policy: Policy,
     /// How awaited checkpoints ended that their callers have not heard of yet.
     results: Vec<(CheckpointId, Result<(), Loss>)>,
-    workspaces: Vec<Workspace>,
+    #[expect(clippy::vec_box, reason = "they go from hand to hand in the pause")]
+    workspaces: Vec<Box<Workspace>>,
     /// The areas of the newest checkpoint.
     areas: Vec<PageRange>,
     pauses_us: Histogram,
@@ -317,7 +318,7 @@ impl Checkpointer {
         &self,
         state: &mut State,
         way: Way,
-        mut workspace: Workspace,
+        mut workspace: Box<Workspace>,
     ) -> Result<(CheckpointId, Arc<Progress>), CheckpointError> {
         let shared = &self.shared;
         let (id, kind) = match state.flights.plan(way != Way::Full) {
@@ -336,7 +337,8 @@ impl Checkpointer {
         let same_areas = shadow::note_areas(&mut state.areas, workspace.areas());
         shared.shadow.begin(id, kind, same_areas, &mut workspace.place);
         state.flights.ahead(id, &mut workspace.place.ahead);
-        let progress = Arc::default();
+        let berth = workspace.take_berth();
+        let progress = Arc::clone(&berth.progress);
         let crew = state.pool.crew(kind);
         let task = Task {
             shared: Arc::clone(shared),
@@ -347,20 +349,13 @@ impl Checkpointer {
             crew,
             workspace,
         };
-        let told = Arc::clone(shared);
-        shared
-            .memory
-            .cptfork_then(
-                view,
-                Box::new(move |frozen| task.run(frozen)),
-                Box::new(move |outcome| told.ended(id, outcome)),
-            )
-            .map_err(|error| {
-                if error == CptforkError::OutOfFrames {
-                    shared.shadow.give_back();
-                }
-                CheckpointError::Cptfork(error)
-            })?;
+        let (body, ended) = berth.fill(task);
+        shared.memory.cptfork_then(view, body, ended).map_err(|error| {
+            if error == CptforkError::OutOfFrames {
+                shared.shadow.give_back();
+            }
+            CheckpointError::Cptfork(error)
+        })?;
         state.pool.begin(id, kind, &crew);
         state.status.taken += 1;
         match kind {

@@ -10,9 +10,9 @@ use super::shadow::{Place, Progress};
 use super::{CheckpointId, Kind, Loss, Shared};
 use crate::format::{BUFFER_BYTES, Compression, Encoder, Form, Header, Packer, Tables};
 use crate::library::{self, HookEntry, Library};
-use crate::platform::{CheckpointMemory, Frozen, Outcome, PageRange};
+use crate::platform::{CheckpointMemory, ChildBody, EndedHook, Frozen, Outcome, PageRange};
 use crate::registry::{Records, Registered, hook};
-use crate::sync::machine;
+use crate::sync::{Mutex, machine};
 
 /// For so many areas there is room at once.
 const AREAS_FEW: usize = 64;
@@ -26,22 +26,25 @@ pub(super) struct Workspace {
     areas: Vec<PageRange>,
     dirty: Vec<PageRange>,
     pub(super) place: Place,
+    /// For the next child that works here.
+    berth: Option<Berth>,
     /// Made by the first child that compresses.
     packer: Option<Packer>,
 }
 
 impl Workspace {
     /// For one of `ncon` children.
-    pub(super) fn new(ncon: usize) -> Self {
-        Self {
+    pub(super) fn new(ncon: usize) -> Box<Self> {
+        Box::new(Self {
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             records: Records::with_room(),
             registered: Registered::default(),
             areas: Vec::with_capacity(AREAS_FEW),
             dirty: Vec::new(),
             place: Place::among(ncon),
+            berth: Some(Berth::new()),
             packer: None,
-        }
+        })
     }
 
     /// Takes down what the sections say, in the pause.
@@ -50,6 +53,11 @@ impl Workspace {
         library::installed(memory, &mut self.areas);
         let window = memory.window();
         self.areas.retain(|area| window.encloses(*area));
+    }
+
+    /// What the next child is made with.
+    pub(super) fn take_berth(&mut self) -> Berth {
+        self.berth.take().unwrap_or_else(Berth::new)
     }
 
     /// The hooks that were.
@@ -68,6 +76,50 @@ impl Workspace {
     }
 }
 
+/// What a child is made with: allocated by the child before it, because a heap may be long to search, and is not searched in a pause.
+pub(super) struct Berth {
+    pub(super) progress: Arc<Progress>,
+    errand: Arc<Mutex<Errand>>,
+    body: ChildBody,
+    ended: EndedHook,
+}
+
+/// What a child is to do, and who is told of its end.
+#[derive(Default)]
+struct Errand {
+    task: Option<Task>,
+    told: Option<(Arc<Shared>, CheckpointId)>,
+}
+
+impl Berth {
+    pub(super) fn new() -> Self {
+        let errand = Arc::new(Mutex::new(Errand::default()));
+        let (mine, its) = (Arc::clone(&errand), Arc::clone(&errand));
+        Self {
+            progress: Arc::default(),
+            errand,
+            body: Box::new(move |frozen| {
+                let task = mine.lock().task.take();
+                task.map_or(Outcome::Lost, |task| task.run(frozen))
+            }),
+            ended: Box::new(move |outcome| {
+                let told = its.lock().told.take();
+                if let Some((shared, id)) = told {
+                    shared.ended(id, outcome);
+                }
+            }),
+        }
+    }
+
+    /// Gives the child its task: what it runs, and what is called at its end.
+    pub(super) fn fill(self, task: Task) -> (ChildBody, EndedHook) {
+        let told = Some((Arc::clone(&task.shared), task.id));
+        let task = Some(task);
+        *self.errand.lock() = Errand { task, told };
+        (self.body, self.ended)
+    }
+}
+
 /// One checkpoint, to be encoded and sent.
 pub(super) struct Task {
     pub(super) shared: Arc<Shared>,
@@ -78,7 +130,7 @@ pub(super) struct Task {
     pub(super) progress: Arc<Progress>,
     /// Where it goes.
     pub(super) crew: Crew,
-    pub(super) workspace: Workspace,
+    pub(super) workspace: Box<Workspace>,
 }
 
 impl Task {
@@ -87,6 +139,7 @@ impl Task {
         let sent = self.send(frozen, &mut tee);
         // What others have passed is theirs to free, not a pause's.
         self.workspace.place.ahead.clear();
+        self.workspace.berth = Some(Berth::new());
         let mut state = self.shared.state.lock();
         state.workspaces.push(self.workspace);
         for sink in tee.failed() {
@@ -121,7 +174,8 @@ impl Task {
             dirty,
             place,
             packer,
-        } = &mut self.workspace;
+            ..
+        } = &mut *self.workspace;
         registered.read(records);
         // Before any page is taken out of the view, or anything sent that could be called back.
         hook::call_in_child(records.hooks(), frozen).map_err(Loss::Hook)?;

@@ -278,18 +278,22 @@ pub fn hooks() -> Vec<Hook> {
 
 /// Calls the hooks at freeze. The allocation lock is not held: they may allocate.
 pub(crate) fn call_at_freeze() -> Result<(), HookRefusal> {
-    let mut found = [None; HOOKS_MAX];
     // Without a library there are none, and the checkpoint is refused for that.
-    let _ = library::with(|library| {
-        let entries = library.tables().hooks().iter();
-        let due = entries
-            .filter_map(|entry| Hook::of_entry(*entry))
-            .filter(|hook| hook.moment == Moment::Freeze);
-        for (place, hook) in found.iter_mut().zip(due) {
-            *place = Some(hook);
-        }
-    });
-    found.into_iter().flatten().try_for_each(Hook::call)
+    match library::with(|library| due_at_freeze(library.tables().hooks())) {
+        Ok(Some(found)) => found.into_iter().flatten().try_for_each(Hook::call),
+        Ok(None) | Err(NotStarted) => Ok(()),
+    }
+}
+
+/// The hooks at freeze. `None`: there are none, as mostly, and there is no room to be made ready for them in the pause.
+fn due_at_freeze(hooks: &[HookEntry]) -> Option<[Option<Hook>; HOOKS_MAX]> {
+    let is_due = |entry: &&HookEntry| entry.moment == Moment::Freeze.number();
+    hooks.iter().find(is_due)?;
+    let mut found = [None; HOOKS_MAX];
+    for (place, entry) in found.iter_mut().zip(hooks.iter().filter(is_due)) {
+        *place = Hook::of_entry(*entry);
+    }
+    Some(found)
 }
 
 /// Calls the hooks at restore.
