@@ -69,7 +69,7 @@ pub struct Figure {
     /// The thesis's tables: time of the system on its behalf.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system_s: Option<f64>,
-    /// The thesis's tables: time that went by.
+    /// The thesis's tables, and a transaction: time that went by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wall_s: Option<f64>,
     /// Of the runs' `wall_s`.

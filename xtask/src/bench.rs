@@ -20,6 +20,7 @@ mod phase;
 mod program;
 mod sources;
 mod told;
+mod transaction;
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -38,6 +39,7 @@ use crate::host::{self, Purpose};
 use crate::netns::{self, Task};
 use crate::profile::Plan;
 use crate::qemu::{clock_s, date_time};
+use crate::sqlite;
 use crate::steps::Steps;
 use debian::Kernel;
 use phase::Who;
@@ -103,11 +105,14 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
     output::prepare(&out)?;
     host::check(Purpose::Bench)?;
     let image = guest_build::build(APP)?;
-    let wants_linux = phase::chosen(&options.only, options.quick, true)
-        .iter()
-        .any(|phase| phase.who == Who::Linux);
+    let phases = phase::chosen(&options.only, options.quick, true);
+    let wants = |who| phases.iter().any(|phase| phase.who == who);
+    let sqlite = match wants(Who::SqlitePair) {
+        true => Some(guest_build::build(sqlite::APP)?),
+        false => None,
+    };
     let mut heard = Heard::default();
-    let linux = if wants_linux {
+    let linux = if wants(Who::Linux) {
         Linux::had(&root().join("target/bench/cache"), &mut heard.problems)
     } else {
         Linux::default()
@@ -121,6 +126,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
         run: None,
         accel: options.accel,
         image,
+        sqlite,
         linux: linux
             .guest
             .as_ref()

@@ -23,6 +23,7 @@ mod profile;
 mod qemu;
 mod report;
 mod run_pair;
+mod sqlite;
 mod steps;
 mod test;
 mod tidy;

@@ -32,7 +32,7 @@ pub enum Quantity {
     Child,
     /// Busy share of the processor.
     Processor,
-    /// A whole run of the thesis's tables, with the spread of the runs.
+    /// A whole run of the thesis's tables, or a transaction, with the spread of the runs.
     Wall,
 }
 
@@ -69,7 +69,7 @@ impl Quantity {
             Quantity::Headers => "headers of one checkpoint (bytes)",
             Quantity::Child => "life of the child (µs)",
             Quantity::Processor => "busy share of the processor (%)",
-            Quantity::Wall => "wall time of 400 forks (s)",
+            Quantity::Wall => "wall time (s)",
         }
     }
 

@@ -19,6 +19,12 @@ pub const STALL_SHARE_MAX: f64 = 0.5;
 /// Most bytes that differences may take of scattered updates, as a share of the whole pages'.
 pub const SCATTERED_SHARE_MAX: f64 = 0.1;
 
+/// Most that what is registered may add to the pause, in microseconds.
+pub const REGISTERED_MAX_US: f64 = 5.0;
+
+/// Most that a transaction may take with checkpoints, as a multiple of the same without.
+pub const TRANSACTION_MAX: f64 = 1.3;
+
 /// Every way of Linux that its guest measures at each size: what a kernel of 6.12 or newer has. The test `the_lists_agree` of
 /// the peers ties it to their own list.
 pub const PEERS: [&str; 8] = [
@@ -38,6 +44,17 @@ const RELEASED_MIB: f64 = 64.0;
 
 /// The experiment that counts the bytes of scattered updates.
 const SCATTERED: &str = "scattered";
+
+/// The experiments of what is registered, by whose registration it is, and its series; so many of each are registered.
+const REGISTERED: [(&str, &str); 2] = [
+    ("metadata", "100 descriptors and 100 threads on record"),
+    ("metadata-node", "as many of a node, of which 64 files were moved"),
+];
+const REGISTERED_SERIES: &str = "both";
+const REGISTERED_COUNT: f64 = 100.0;
+
+/// The experiment of a transaction of SQLite's.
+const TRANSACTION: &str = "sqlite-bulk";
 
 /// What a ratio should be.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -171,6 +188,14 @@ pub fn ratios(rows: &Rows, asked: impl Fn(&str) -> bool) -> Vec<Ratio> {
     if asked(SCATTERED) {
         all.push(scattered_share(rows));
     }
+    for (experiment, what) in REGISTERED {
+        if asked(experiment) {
+            all.push(registered(rows, experiment, what));
+        }
+    }
+    if asked(TRANSACTION) {
+        all.push(transaction(rows));
+    }
     all
 }
 
@@ -256,6 +281,54 @@ fn scattered_share(rows: &Rows) -> Ratio {
         goal: Goal::AtMost(SCATTERED_SHARE_MAX),
         unit: "",
         outcome: outcome.unwrap_or_else(Outcome::Missing),
+    }
+}
+
+/// The pause with so many registered less the pause with none.
+fn registered(rows: &Rows, experiment: &str, what: &str) -> Ratio {
+    let pause = |count: f64| {
+        let figure = rows.at(experiment, REGISTERED_SERIES, count);
+        figure
+            .and_then(|figure| Some(Quantity::Pause.of(figure)?.middle))
+            .ok_or_else(|| format!("no {REGISTERED_SERIES} at {count} in {experiment}"))
+    };
+    let outcome = pause(REGISTERED_COUNT).and_then(|with| Ok((with, pause(0.0)?)));
+    Ratio {
+        what: format!("pause that is added by {what}"),
+        goal: Goal::AtMost(REGISTERED_MAX_US),
+        unit: " µs",
+        outcome: match outcome {
+            Ok((with, without)) => Outcome::Measured {
+                value: with - without,
+                from: format!("{} − {} µs", rounded(with), rounded(without)),
+            },
+            Err(what) => Outcome::Missing(what),
+        },
+    }
+}
+
+/// A transaction's time with checkpoints over that without.
+fn transaction(rows: &Rows) -> Ratio {
+    let of = |series: &str| {
+        let found = rows.of(TRANSACTION, false);
+        let figure = found.into_iter().find(|figure| figure.series == series);
+        figure
+            .and_then(|figure| Some(Quantity::Wall.of(figure)?.middle))
+            .filter(|wall_s| *wall_s > 0.0)
+            .ok_or_else(|| format!("no {series} in {TRANSACTION}"))
+    };
+    let outcome = of("with-spare").and_then(|with_s| Ok((with_s, of("alone")?)));
+    Ratio {
+        what: "SQLite's insert of 10,000 rows with checkpoints / without".into(),
+        goal: Goal::AtMost(TRANSACTION_MAX),
+        unit: "",
+        outcome: match outcome {
+            Ok((with_s, alone_s)) => Outcome::Measured {
+                value: with_s / alone_s,
+                from: format!("{} / {} s", rounded(with_s), rounded(alone_s)),
+            },
+            Err(what) => Outcome::Missing(what),
+        },
     }
 }
 

@@ -33,12 +33,13 @@ pub struct Circumstances {
 }
 
 /// What a figure is about. What nobody measured is left out, here and below.
-const MAIN: [Quantity; 5] = [
+const MAIN: [Quantity; 6] = [
     Quantity::Pause,
     Quantity::Stall,
     Quantity::LostThroughput,
     Quantity::Rate,
     Quantity::Throughput,
+    Quantity::Wall,
 ];
 /// What is folded away behind it.
 const MORE: [Quantity; 7] = [
@@ -305,7 +306,7 @@ mod tests {
             &Circumstances::default(),
         );
         assert!(
-            text.contains("Nothing was measured.") && text.contains("15 missing"),
+            text.contains("Nothing was measured.") && text.contains("18 missing"),
             "{text}"
         );
         assert!(text.contains("| thesis | wired |"), "{text}");

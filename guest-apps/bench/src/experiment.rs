@@ -35,6 +35,8 @@ pub enum Experiment {
     Checkpoint,
     /// What registered descriptors and threads add to a checkpoint.
     Metadata,
+    /// As `Metadata`, of what a node's descriptor table keeps up to date.
+    MetadataNode,
     /// Bytes of scattered updates, in each form that pages are sent in.
     Scattered,
     /// The thesis's test program at several intervals, with its checkpoints going nowhere and into a pipe.
@@ -46,7 +48,7 @@ pub enum Experiment {
 impl Experiment {
     /// All of them, in the order in which they run: as their memory grows, because what a walk over the window takes grows with
     /// all that was ever mapped in it.
-    pub const ALL: [Experiment; 18] = [
+    pub const ALL: [Experiment; 19] = [
         Experiment::Fig61,
         Experiment::Fig62,
         Experiment::Policy,
@@ -65,6 +67,7 @@ impl Experiment {
         Experiment::Fig63,
         Experiment::Fig64,
         Experiment::Replication,
+        Experiment::MetadataNode,
     ];
 
     /// The word for it, on the command line and in its figures.
@@ -85,6 +88,7 @@ impl Experiment {
             Experiment::Policy => "policy",
             Experiment::Checkpoint => "checkpoint",
             Experiment::Metadata => "metadata",
+            Experiment::MetadataNode => "metadata-node",
             Experiment::Scattered => "scattered",
             Experiment::Program => "program",
             Experiment::Replication => "replication",
@@ -95,7 +99,7 @@ impl Experiment {
     pub const fn needs_pair(self) -> bool {
         matches!(
             self,
-            Experiment::Fig63 | Experiment::Fig64 | Experiment::Replication
+            Experiment::Fig63 | Experiment::Fig64 | Experiment::Replication | Experiment::MetadataNode
         )
     }
 

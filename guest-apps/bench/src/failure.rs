@@ -9,6 +9,7 @@ use hs_core::platform::{CptctlError, CptforkError, MapError, SpawnError};
 use hs_core::registry::descriptor::DescriptorError;
 use hs_core::registry::signal::SignalError;
 use hs_core::registry::thread::ThreadError;
+use hs_net::node::descriptors as node;
 use kernel::cpt::ModeError;
 
 /// Why something could not be measured. Its figures are missing; what is told already stands.
@@ -59,6 +60,8 @@ pub(crate) enum Failure {
     Worker(ThreadError),
     /// A descriptor could not be registered.
     Descriptor(DescriptorError),
+    /// A descriptor could not be opened or registered with the node.
+    Open(node::DescriptorError),
     /// A signal could not be registered.
     Signal(SignalError),
     /// The library refused a checkpoint, or lost it.
@@ -110,6 +113,7 @@ impl fmt::Display for Failure {
             Failure::ClassFull => f.write_str("a class has less room than it was made for"),
             Failure::Worker(error) => error.fmt(f),
             Failure::Descriptor(error) => error.fmt(f),
+            Failure::Open(error) => error.fmt(f),
             Failure::Signal(error) => error.fmt(f),
             Failure::Checkpoint(error) => error.fmt(f),
             Failure::NoSpare => f.write_str("no spare has joined within 60 s: is it told the same words?"),
@@ -175,6 +179,12 @@ impl From<ThreadError> for Failure {
 impl From<DescriptorError> for Failure {
     fn from(error: DescriptorError) -> Self {
         Failure::Descriptor(error)
+    }
+}
+
+impl From<node::DescriptorError> for Failure {
+    fn from(error: node::DescriptorError) -> Self {
+        Failure::Open(error)
     }
 }
 

@@ -58,6 +58,10 @@ pub(crate) struct Repeats {
 }
 
 impl Repeats {
+    /// As many as it takes until a processor's emulator has forgotten a larger memory that was in use before: QEMU makes its table of
+    /// translations smaller a tenth of a second after that at the earliest, and until then takes 12 µs more to empty it.
+    pub(crate) const SETTLING: Repeats = Repeats { runs: 1, rounds: 250 };
+
     /// For rounds that write to so many pages each.
     pub(crate) fn of(context: Context, dirty_pages: usize) -> Self {
         let (writes, most) = if context.quick {

@@ -1,13 +1,16 @@
 //! The phases that need guests, inside a namespace of their own: it takes every process with it when it ends.
 
 use std::fs::File;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use figures::row::Row;
 use hs_core::platform::Exit;
 use serde::{Deserialize, Serialize};
 
@@ -15,11 +18,15 @@ use super::ear::Ear;
 use super::link;
 use super::phase::{Phase, Who, chosen, program};
 use super::told::{Teller, Word};
+use super::transaction;
 use crate::accel::{self, Accelerator, Choice};
+use crate::disk;
+use crate::events;
 use crate::netns;
 use crate::pair::{Happening, Ingredients, Pair};
 use crate::profile::{Machine, Plan};
 use crate::qemu::{Boot, Guest, Recipe, Sign, clock_s, exit_code, in_words};
+use crate::sqlite;
 use crate::steps::Steps;
 
 /// The exit status after Ctrl-C and its like, as shells have it.
@@ -39,6 +46,8 @@ pub(crate) struct Orders {
     pub(super) accel: Choice,
     /// Our guest.
     pub(super) image: PathBuf,
+    /// The application `sqlite`, if it is measured.
+    pub(super) sqlite: Option<PathBuf>,
     /// The Linux guest: kernel and initial file system.
     pub(super) linux: Option<(PathBuf, PathBuf)>,
 }
@@ -163,7 +172,33 @@ impl Ground {
             }
             Who::Pair if self.still_limited => bail!("the cluster link is still limited"),
             Who::Pair => self.pair(phase),
+            Who::SqlitePair if self.still_limited => bail!("the cluster link is still limited"),
+            Who::SqlitePair => {
+                let rows = self.steps.aside(|| self.transaction(phase))?;
+                for row in &rows {
+                    self.steps.print(&events::in_words(&row.figure));
+                    self.teller.tell(&Word::Row(row.clone()))?;
+                }
+                self.steps.note(&format!("{} figures", rows.len()));
+                Ok(())
+            }
         }
+    }
+
+    /// Two guests of `sqlite`, which a client on the host measures.
+    fn transaction(&self, phase: &Phase) -> Result<[Row; 2]> {
+        let image = self.orders.sqlite.as_ref();
+        let image = image.context("the image of sqlite was not built")?;
+        let app = self.plan.app(sqlite::APP)?;
+        let ingredients = ingredients(
+            (&self.plan, &self.machine, self.accelerator),
+            &phase.options,
+            &app.words,
+            image,
+        )?;
+        let service = SocketAddr::from((self.plan.service.address, app.port));
+        let accel = self.accelerator.accel();
+        transaction::measure(&ingredients, service, self.orders.quick, accel)
     }
 
     /// One guest without a network.
@@ -225,22 +260,12 @@ impl Ground {
     /// Two guests, of which the master measures.
     fn pair(&mut self, phase: &Phase) -> Result<()> {
         let accel = self.accelerator.accel();
-        let ingredients = Ingredients {
-            plan: &self.plan,
-            machine: &self.machine,
-            options: &phase.options,
-            words: &phase.words,
-            images: [self.orders.image.clone(), self.orders.image.clone()],
-            accelerator: self.accelerator,
-            cpu: processor(self.accelerator),
-            memory_mib: PAIR_MEMORY_MIB,
-            seed: 1,
-            log: "info",
-            console: false,
-            print_log: false,
-            cluster: None,
-            disk: None,
-        };
+        let ingredients = ingredients(
+            (&self.plan, &self.machine, self.accelerator),
+            &phase.options,
+            &phase.words,
+            &self.orders.image,
+        )?;
         let teller = &mut self.teller;
         let mut tell = |word| teller.tell(&word);
         let mut ear = Ear::new(phase.name, accel, &mut self.steps, &mut tell);
@@ -250,6 +275,31 @@ impl Ground {
         pair.end();
         outcome
     }
+}
+
+/// What a pair of `image` is made of.
+fn ingredients<'a>(
+    (plan, machine, accelerator): (&'a Plan, &'a Machine, Accelerator),
+    options: &'a [String],
+    words: &'a [String],
+    image: &Path,
+) -> Result<Ingredients<'a>> {
+    Ok(Ingredients {
+        plan,
+        machine,
+        options,
+        words,
+        images: [image.to_owned(), image.to_owned()],
+        accelerator,
+        cpu: processor(accelerator),
+        memory_mib: PAIR_MEMORY_MIB,
+        seed: 1,
+        log: "info",
+        console: false,
+        print_log: false,
+        cluster: None,
+        disk: Some(Arc::new(disk::scratch(disk::MIB_DEFAULT)?)),
+    })
 }
 
 /// Listens until the master has measured everything and ended.

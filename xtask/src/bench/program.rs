@@ -32,6 +32,7 @@ pub(super) fn run(options: &Options, knobs: &str) -> Result<ExitCode> {
         run: Some(knobs.into()),
         accel: options.accel,
         image: guest_build::build(APP)?,
+        sqlite: None,
         linux: None,
     };
     let (heard, outcome) = measure_in_guests(orders, Heard::default())?;

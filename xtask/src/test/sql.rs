@@ -8,82 +8,22 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use bench_plan::statistics::median;
 use hs_core::event::Event;
 
 use super::inside::{Ground, READY_LIMIT, wait_for_event};
 use crate::command::root;
 use crate::guest_build::{self, Variant};
 use crate::pair::{Pair, in_a_line};
+use crate::sqlite::{self, APP, Shell};
 
-const APP: &str = "sqlite";
-const PROMPT: &str = "sqlite> ";
-/// How long one answer, and how long the whole script, may take.
-const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+/// How long the whole script may take.
 const SCRIPT_LIMIT: Duration = Duration::from_secs(100);
 
 /// After so many answered statements of the workload the master is killed: somewhere in the middle of the next ones.
 const KILLED_AFTER: u64 = 150;
 /// Rows of a transaction of the workload.
 const ROWS: u64 = 3;
-
-/// A client at the prompt.
-struct Shell {
-    stream: TcpStream,
-}
-
-impl Shell {
-    /// Connects, trying again for a while: a takeover may be under way.
-    fn connect(service: SocketAddr) -> Result<Self> {
-        let deadline = Instant::now() + ANSWER_LIMIT;
-        loop {
-            let shell = TcpStream::connect_timeout(&service, Duration::from_secs(1))
-                .map_err(anyhow::Error::from)
-                .and_then(|stream| {
-                    stream.set_read_timeout(Some(ANSWER_LIMIT))?;
-                    stream.set_nodelay(true)?;
-                    let mut shell = Self { stream };
-                    shell.answer()?;
-                    shell.ask(".mode list")?;
-                    shell.ask(".headers off")?;
-                    Ok(shell)
-                });
-            match shell {
-                Err(error) if Instant::now() >= deadline => return Err(error),
-                Err(_) => thread::sleep(Duration::from_millis(20)),
-                Ok(shell) => return Ok(shell),
-            }
-        }
-    }
-
-    /// What comes up to the next prompt.
-    fn answer(&mut self) -> Result<String> {
-        let mut said = Vec::new();
-        let mut piece = [0; 4096];
-        while !said.ends_with(PROMPT.as_bytes()) {
-            let count = self.stream.read(&mut piece)?;
-            ensure!(count > 0, "the service has hung up");
-            said.extend_from_slice(&piece[..count]);
-        }
-        said.truncate(said.len() - PROMPT.len());
-        Ok(String::from_utf8(said)?)
-    }
-
-    /// One line, and what the shell says to it.
-    fn ask(&mut self, line: &str) -> Result<String> {
-        self.stream.write_all(format!("{line}\n").as_bytes())?;
-        self.answer()
-    }
-
-    /// Asks, and wants to be told exactly this.
-    fn expect(&mut self, line: &str, expected: &str) -> Result<()> {
-        let said = self.ask(line)?;
-        ensure!(
-            said.trim_end() == expected,
-            "{line}\nwas answered with\n{said}and not with\n{expected}"
-        );
-        Ok(())
-    }
-}
 
 fn ready_pair(ground: &Ground) -> Result<Pair> {
     let image = guest_build::image(APP, Variant::Usual);
@@ -220,69 +160,22 @@ pub(super) fn killed(ground: &Ground) -> Result<String> {
     Ok(format!("{answered} commits answered, {} kept", kept.trim()))
 }
 
-/// Rows of the bulk insert, and how often it is timed.
-const BULK_ROWS: usize = 10_000;
+/// How often the bulk insert is timed.
 const BULK_RUNS: usize = 3;
 
-/// Inserts [`BULK_ROWS`] rows in one transaction, a statement each, sent as fast as they are taken; returns the time.
-fn bulk_insert(shell: &mut Shell) -> Result<Duration> {
-    shell.expect(
-        "DROP TABLE IF EXISTS bulk; CREATE TABLE bulk (id INTEGER PRIMARY KEY, text, number);",
-        "",
-    )?;
-    let mut sql = String::from("BEGIN;\n");
-    for row in 0..BULK_ROWS {
-        sql += &format!("INSERT INTO bulk VALUES ({row}, 'the text of row {row}', {row}.5);\n");
-    }
-    sql += "COMMIT;\n";
-    let mut writer = shell.stream.try_clone()?;
-    let begun = Instant::now();
-    let sender = thread::spawn(move || writer.write_all(sql.as_bytes()));
-    // Prompts and nothing else, one for each line.
-    let mut said = vec![0; (BULK_ROWS + 2) * PROMPT.len()];
-    shell.stream.read_exact(&mut said)?;
-    let took = begun.elapsed();
-    ensure!(
-        said.chunks(PROMPT.len())
-            .all(|prompt| prompt == PROMPT.as_bytes()),
-        "a row was refused"
-    );
-    sender
-        .join()
-        .map_err(|_| anyhow::anyhow!("the sender panicked"))??;
-    shell.expect("SELECT count(*) FROM bulk;", &BULK_ROWS.to_string())?;
-    Ok(took)
-}
-
-fn median_of_bulk_inserts(shell: &mut Shell) -> Result<Duration> {
-    let mut times = (0..BULK_RUNS)
-        .map(|_| bulk_insert(shell))
-        .collect::<Result<Vec<_>>>()?;
-    times.sort_unstable();
-    Ok(times[BULK_RUNS / 2])
-}
-
 /// 10,000 rows in one transaction, with a spare and then without one: what its checkpoint adds is told, not judged, for the host
-/// may be busy.
+/// may be busy. The benchmark judges it.
 pub(super) fn bulk(ground: &Ground) -> Result<String> {
     let mut pair = ready_pair(ground)?;
-    let mut shell = Shell::connect(ground.service_of(APP)?)?;
-    let with_spare = median_of_bulk_inserts(&mut shell)?;
-    let Some(spare) = pair.spare() else {
-        bail!("there is no spare to kill")
-    };
-    pair.kill(spare);
-    wait_for_event(
-        &mut pair,
-        "the master's word that the spare is gone",
-        ANSWER_LIMIT,
-        |index, event| index != spare && matches!(event, Event::PeerLost { .. }),
-    )?;
-    let alone = median_of_bulk_inserts(&mut shell)?;
+    let service = ground.service_of(APP)?;
+    let times = sqlite::bulk(&mut pair, service, BULK_RUNS, |pair, happening| {
+        if let Some(line) = in_a_line(pair, happening) {
+            println!("{line}");
+        }
+    })?;
+    let (with_spare_s, alone_s) = (median(&times.with_spare_s), median(&times.alone_s));
     Ok(format!(
-        "{:.2} s with a spare, {:.2} s without: {:.2} times",
-        with_spare.as_secs_f64(),
-        alone.as_secs_f64(),
-        with_spare.as_secs_f64() / alone.as_secs_f64()
+        "{with_spare_s:.2} s with a spare, {alone_s:.2} s without: {:.2} times",
+        with_spare_s / alone_s
     ))
 }

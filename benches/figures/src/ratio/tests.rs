@@ -17,6 +17,11 @@ fn whole() -> Rows {
             ..figure("scattered", series, 409.0, 5.0, 5.0)
         }),
     );
+    for (experiment, _) in REGISTERED {
+        figures.push(figure(experiment, "both", 0.0, 18.0, 60.0));
+        figures.push(figure(experiment, "both", 100.0, 20.5, 60.0));
+    }
+    figures.extend([("with-spare", 1.2), ("alone", 1.0)].map(transaction_of));
     for mib in [4.0, 16.0, 64.0, 256.0, 1024.0] {
         for experiment in ["size-1pct", "size-10pct"] {
             figures.push(figure(experiment, "lazy", mib, 5.0, 20.0));
@@ -30,10 +35,17 @@ fn whole() -> Rows {
     rows(figures)
 }
 
+fn transaction_of((series, wall_s): (&str, f64)) -> Figure {
+    Figure {
+        wall_s: Some(wall_s),
+        ..figure("sqlite-bulk", series, 10_000.0, 0.0, 0.0)
+    }
+}
+
 #[test]
 fn a_good_run_reaches_every_goal() {
     let all = ratios(&whole(), |_| true);
-    assert_eq!(all.len(), 5 + 1 + 6 + 2 + 1);
+    assert_eq!(all.len(), 5 + 1 + 6 + 2 + 1 + 2 + 1);
     for ratio in &all {
         assert_eq!(ratio.verdict(), "reached", "{ratio:?}");
     }
@@ -115,6 +127,36 @@ fn differences_are_held_against_whole_pages() {
         scattered_share(&Rows::default()).basis(),
         "no difference in scattered"
     );
+}
+
+#[test]
+fn what_is_registered_counts_by_what_it_adds() {
+    let with = |pause: f64| {
+        let all = rows([0.0, 100.0].map(|count| {
+            let pause = if count > 0.0 { pause } else { 18.0 };
+            figure("metadata", "both", count, pause, 60.0)
+        }));
+        registered(&all, "metadata", "x")
+    };
+    assert_eq!(with(23.0).verdict(), "reached");
+    assert_eq!(with(23.1).verdict(), "missed");
+    assert_eq!(with(23.0).value_words(), "5 µs");
+    assert_eq!(
+        registered(&Rows::default(), "metadata", "x").basis(),
+        "no both at 100 in metadata"
+    );
+}
+
+#[test]
+fn a_transaction_is_held_against_the_same_without_checkpoints() {
+    let with = |wall_s: f64| {
+        let figures = [("with-spare", wall_s), ("alone", 2.0)].map(transaction_of);
+        transaction(&rows(figures))
+    };
+    assert_eq!(with(2.6).verdict(), "reached");
+    assert_eq!(with(2.61).verdict(), "missed");
+    let alone = transaction(&rows([transaction_of(("alone", 2.0))]));
+    assert_eq!(alone.basis(), "no with-spare in sqlite-bulk");
 }
 
 #[test]

@@ -82,7 +82,7 @@ fn copied(
     let mut pages = Pages::new();
     pages.grow(count, 4)?;
     let dirty = pages.dirty_set(10, 4);
-    let (measured, _) = checkpoints(context, memory, &pages, &dirty)?;
+    let (measured, _) = checkpoints(Repeats::of(context, dirty.len()), memory, &pages, &dirty)?;
     context.tell(Figure {
         lost_throughput: Some(measured.lost.median()),
         ..measured.figure(point, "checkpoint-plain", (count * PAGE_LEN) as u64)
@@ -100,7 +100,7 @@ fn both(
     pages.grow(count, 4)?;
     let dirty: Vec<usize> = pages.dirty_set(10, 4);
     let bytes = (dirty.len() * PAGE_LEN) as u64;
-    let (measured, header_bytes) = checkpoints(context, memory, &pages, &dirty)?;
+    let (measured, header_bytes) = checkpoints(Repeats::of(context, dirty.len()), memory, &pages, &dirty)?;
     context.tell(Figure {
         header_bytes: Some(header_bytes),
         lost_throughput: Some(measured.lost.median()),
@@ -124,7 +124,7 @@ fn both(
 
 /// The library's, of what is modified; and each one's bytes of headers.
 pub(super) fn checkpoints(
-    context: Context,
+    repeats: Repeats,
     memory: &'static dyn CheckpointMemory,
     pages: &Pages,
     dirty: &[usize],
@@ -134,7 +134,7 @@ pub(super) fn checkpoints(
     let flags = Flags::ASYNC | Flags::INCREMENTAL;
     let mut checkpoints = Checkpoints::new(&taker, pages, dirty, flags)?;
     let before = taker.status();
-    let measured = measure(Repeats::of(context, dirty.len()), &mut checkpoints)?;
+    let measured = measure(repeats, &mut checkpoints)?;
     let after = taker.status();
     let sent_bytes = (after.bytes - before.bytes) / (after.taken - before.taken).max(1);
     Ok((measured, sent_bytes - (dirty.len() * PAGE_LEN) as u64))

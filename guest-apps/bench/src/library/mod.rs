@@ -6,7 +6,7 @@ pub(crate) mod checkpoint;
 pub(crate) mod metadata;
 pub(crate) mod pages;
 pub(crate) mod program;
-mod registered;
+pub(crate) mod registered;
 pub(crate) mod run;
 pub(crate) mod scattered;
 mod sink;

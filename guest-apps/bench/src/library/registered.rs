@@ -19,7 +19,7 @@ use crate::failure::Failure;
 ///
 /// # Errors
 /// The table is full.
-pub(super) fn descriptors(numbers: Range<usize>) -> Result<(), Failure> {
+pub(crate) fn descriptors(numbers: Range<usize>) -> Result<(), Failure> {
     for number in numbers {
         let name = format!("BENCH/FILE{number:04}.DAT");
         descriptor::register(Descriptor {
@@ -38,7 +38,7 @@ pub(super) fn descriptors(numbers: Range<usize>) -> Result<(), Failure> {
 ///
 /// # Errors
 /// The table is full.
-pub(super) fn threads(numbers: Range<usize>) -> Result<(), Failure> {
+pub(crate) fn threads(numbers: Range<usize>) -> Result<(), Failure> {
     for number in numbers {
         thread::register(rest, number)?;
     }
@@ -54,6 +54,28 @@ pub(super) fn signals(count: usize) -> Result<(), Failure> {
         let others = SignalNumber::ALL.into_iter().filter(|other| *other != number);
         action(number, note, others.map(SignalNumber::mask).collect());
         signal::register(number)?;
+    }
+    Ok(())
+}
+
+/// Deregisters those that [`descriptors`] has registered.
+///
+/// # Errors
+/// One is not registered.
+pub(crate) fn forget_descriptors(numbers: Range<usize>) -> Result<(), Failure> {
+    for number in numbers {
+        descriptor::deregister(number as u32)?;
+    }
+    Ok(())
+}
+
+/// Deregisters those that [`threads`] has registered.
+///
+/// # Errors
+/// One is not registered.
+pub(crate) fn forget_threads(numbers: Range<usize>) -> Result<(), Failure> {
+    for number in numbers {
+        thread::deregister(rest, number)?;
     }
     Ok(())
 }

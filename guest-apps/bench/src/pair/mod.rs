@@ -5,6 +5,7 @@
 
 mod link;
 mod rates;
+mod registered;
 
 use alloc::format;
 use alloc::string::String;

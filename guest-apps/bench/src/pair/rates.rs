@@ -15,6 +15,7 @@ use hs_core::figure::Figure;
 use hs_core::platform::PAGE_LEN;
 use kernel::time::stopwatch_ns;
 
+use super::registered;
 use crate::failure::Failure;
 use crate::library::pages::Pages;
 use crate::library::taker::Taker;
@@ -26,6 +27,9 @@ const FIG64_MIB: usize = 10;
 const FIG64_PERCENT: [usize; 6] = [1, 5, 10, 25, 50, 100];
 /// Sizes of the checkpoints whose throughput is measured, and of the bare transfers beside them.
 pub(super) const REPLICATION_MIB: [usize; 4] = [1, 4, 16, 64];
+
+/// As of the same experiment of a guest alone.
+const METADATA_MIB: usize = 1;
 
 /// A run takes at least so long, and one checkpoint.
 const RUN_MS: u64 = 500;
@@ -43,6 +47,7 @@ pub(super) fn run(context: Context, taker: &Taker, chosen: &[Experiment]) {
         match experiment {
             Experiment::Fig63 => sizes.extend(FIG63_MIB.map(|mib| (mib, *experiment))),
             Experiment::Fig64 => sizes.push((FIG64_MIB, *experiment)),
+            Experiment::MetadataNode => sizes.push((METADATA_MIB, *experiment)),
             Experiment::Replication => sizes.extend(REPLICATION_MIB.map(|mib| (mib, *experiment))),
             _ => {}
         }
@@ -78,6 +83,10 @@ impl Link<'_> {
             Experiment::Fig64 => FIG64_PERCENT
                 .into_iter()
                 .try_for_each(|percent| self.both(&at(percent, "% dirty"), percent)),
+            Experiment::MetadataNode => {
+                let dirty = self.pages.dirty_set(10, 4);
+                registered::run(self.context, self.taker, &self.pages, &dirty, experiment.name())
+            }
             _ => {
                 let dirty = self.pages.dirty_set(100, 4);
                 self.rate(&at(mib, "MiB"), "lazy", &dirty, Flags::INCREMENTAL)

@@ -26,7 +26,12 @@ fn without_words_everything_runs_that_can() {
     assert!(quick && pair);
     assert_eq!(
         chosen,
-        [Experiment::Fig63, Experiment::Fig64, Experiment::Replication]
+        [
+            Experiment::Fig63,
+            Experiment::Fig64,
+            Experiment::Replication,
+            Experiment::MetadataNode
+        ]
     );
 }
 
