@@ -118,7 +118,7 @@ impl Structures {
 }
 
 impl Restored for Structures {
-    fn restored(&'static self) -> Verdict {
+    fn restored(&self) -> Verdict {
         let checked = self.check();
         let (passed, detail) = match &checked {
             Ok(figures) => (true, figures),

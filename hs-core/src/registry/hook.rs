@@ -235,7 +235,7 @@ pub trait Restored: Sync + 'static {
     ///
     /// # Errors
     /// Why the new master may not go on, for a person.
-    fn restored(&'static self) -> Verdict;
+    fn restored(&self) -> Verdict;
 }
 
 /// [`at_restore`] without addresses, for a state that lies in a class or among the program's checkpointed variables.

@@ -181,7 +181,7 @@ fn bytes_over_the_edge_of_pages_are_one_value() {
 struct Sum(u64);
 
 impl Restored for Sum {
-    fn restored(&'static self) -> Verdict {
+    fn restored(&self) -> Verdict {
         (self.0 == 42).then_some(()).ok_or("the sum is another")
     }
 }
