@@ -17,10 +17,8 @@ use hs_core::registry::signal::{Disposition, SignalMask, SignalNumber, register}
 use hs_core::registry::thread::{self, Work};
 use hs_core::role::Term;
 use hs_core::signal;
-use hs_net::node::{Node, Start, node};
+use hs_net::node::{Node, node, serve};
 use kernel::Guest;
-
-use crate::refuse;
 
 /// The application's own number.
 const APPLICATION: u64 = u64::from_be_bytes(*b"hs-ktsig");
@@ -33,18 +31,8 @@ const MASK: SignalMask = SignalMask::INT.union(SignalMask::USR1);
 
 /// Becomes a node.
 pub(crate) fn live(guest: &'static Guest) -> ! {
-    let (Some(pair), &[service_nic, cluster_nic, ..]) = (guest.options().pair.clone(), guest.nics()) else {
-        refuse(guest, "pair=signals (without a pair's options, or two cards)");
-    };
-    hs_net::node::run(Start {
-        machine: guest,
-        memory: guest,
-        service_nic,
-        cluster_nic,
-        pair,
-        application: APPLICATION,
-        start,
-    })
+    let pair = guest.options().pair.as_ref();
+    serve(guest, guest.memory(), pair, guest.nics(), APPLICATION, start)
 }
 
 /// Sets the signals, on the first master.
