@@ -6,6 +6,7 @@
 
 use std::io::{Stdout, Write, stdout};
 use std::net::SocketAddr;
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -21,7 +22,7 @@ use ratatui::text::Line;
 use ratatui::widgets::{Paragraph, Row, Table, Widget};
 use ratatui::{Terminal, TerminalOptions, Viewport};
 
-use crate::pair::Pair;
+use crate::pair::{Happening, Pair};
 use crate::player::Player;
 
 /// Rows of the status.
@@ -40,6 +41,14 @@ pub(crate) enum Key {
     Quit,
     /// Ctrl-C, which in this mode of the terminal is a key.
     Interrupt,
+}
+
+/// Where a player sits.
+pub(crate) enum Seat {
+    /// At the other end of a connection.
+    Service(SocketAddr),
+    /// At the console of whichever guest is master.
+    Console(Sender<Happening>),
 }
 
 /// Where the lines go.
@@ -67,13 +76,26 @@ impl Console {
         }
     }
 
-    /// Puts the terminal into the application at `service`.
-    pub(crate) fn play(&mut self, service: SocketAddr) {
+    /// Puts the terminal into the application at `service`, or at the console of the pair that is told what is typed.
+    pub(crate) fn play(&mut self, seat: Seat) {
         // The status leaves the terminal as it was first.
         *self = Console::Plain;
-        match Player::open(service) {
+        let opened = match seat {
+            Seat::Service(service) => Player::open(service),
+            Seat::Console(pair) => Player::open_console(pair),
+        };
+        match opened {
             Ok(player) => *self = Console::Player(player),
             Err(error) => eprintln!("no game on this terminal: {error:#}"),
+        }
+    }
+
+    /// Shows what the master's console shows, to a player who sits there.
+    pub(crate) fn show(&mut self, bytes: &[u8]) {
+        if let Console::Player(player) = self
+            && player.show(bytes).is_err()
+        {
+            *self = Console::Plain;
         }
     }
 

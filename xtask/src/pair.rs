@@ -28,6 +28,8 @@ pub(crate) enum Happening {
     Guest(usize, Sign),
     /// The service has answered its question.
     Answers,
+    /// A person has typed this for the master's console.
+    Typed(Vec<u8>),
     /// It is time to stop; whether by a signal.
     Stop,
 }

@@ -6,7 +6,8 @@
 //!          <── the last row: what the pair does ──┐ rows above <── service, by a thread that comes back after a takeover
 //! ```
 //!
-//! The connection is the player's: it is made anew whenever it breaks, and the service draws everything again.
+//! The connection is the player's: it is made anew whenever it breaks, and the service draws everything again. Or the player
+//! sits at the console of whichever guest is master: the same, without a network.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write, stdout};
@@ -23,6 +24,7 @@ use ratatui::crossterm::{execute, terminal};
 
 use crate::forward;
 use crate::live::Key;
+use crate::pair::Happening;
 
 /// Time between two drawings of the last row.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -36,6 +38,8 @@ const ESCAPE: u8 = 0x1b;
 /// A terminal that plays.
 pub(crate) struct Player {
     keys: Receiver<Key>,
+    /// Of what a console shows.
+    filter: Filter,
     /// What the last row says: of the last takeover, and the newest line.
     takeover: String,
     message: String,
@@ -48,18 +52,15 @@ impl Player {
     /// # Errors
     /// There is no terminal that can be taken over.
     pub(crate) fn open(service: SocketAddr) -> Result<Player> {
-        let keyboard = File::open("/dev/tty").context("there is no terminal to play on")?;
-        let usual = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            restore();
-            usual(panic);
-        }));
-        terminal::enable_raw_mode()?;
-        execute!(stdout(), EnterAlternateScreen)?;
-        let connection = Arc::new(Mutex::new(None));
-        let (sender, keys) = channel();
+        let connection = Arc::new(Mutex::new(None::<TcpStream>));
         let shared = Arc::clone(&connection);
-        thread::spawn(move || type_in(keyboard, &shared, &sender));
+        let player = Self::take_over(move |byte| {
+            let connection = shared.lock().expect("nothing panics while it is held");
+            if let Some(mut stream) = connection.as_ref() {
+                // What finds no connection is lost, as at any terminal whose line is cut.
+                let _ = stream.write_all(&[byte]);
+            }
+        })?;
         thread::spawn(move || {
             loop {
                 let (Ok(stream), Ok((columns, rows))) =
@@ -71,12 +72,53 @@ impl Player {
                 follow(&stream, &connection, columns, rows);
             }
         });
+        Ok(player)
+    }
+
+    /// Takes the terminal over, for the master's console: what is typed goes to `pair`, and what the console shows comes by
+    /// [`show`](Self::show).
+    ///
+    /// # Errors
+    /// There is no terminal that can be taken over.
+    pub(crate) fn open_console(pair: Sender<Happening>) -> Result<Player> {
+        Self::take_over(move |byte| drop(pair.send(Happening::Typed(vec![byte]))))
+    }
+
+    fn take_over(typed: impl Fn(u8) + Send + 'static) -> Result<Player> {
+        let keyboard = File::open("/dev/tty").context("there is no terminal to play on")?;
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            restore();
+            usual(panic);
+        }));
+        terminal::enable_raw_mode()?;
+        execute!(stdout(), EnterAlternateScreen)?;
+        let (sender, keys) = channel();
+        thread::spawn(move || type_in(keyboard, typed, &sender));
         Ok(Player {
             keys,
+            filter: Filter::default(),
             takeover: String::new(),
             message: String::new(),
             drawn: None,
         })
+    }
+
+    /// What a console is told first: how large the terminal is.
+    pub(crate) fn greeting() -> Vec<u8> {
+        let (columns, rows) = terminal::size().unwrap_or((80, 24));
+        window_size(columns, rows.saturating_sub(1))
+    }
+
+    /// Shows what the master's console shows.
+    ///
+    /// # Errors
+    /// The terminal is gone.
+    pub(crate) fn show(&mut self, bytes: &[u8]) -> Result<()> {
+        let mut out = stdout().lock();
+        out.write_all(self.filter.pass(bytes))?;
+        out.flush()?;
+        Ok(())
     }
 
     /// Shows a message in the last row.
@@ -129,7 +171,7 @@ fn restore() {
 }
 
 /// Passes on what is typed, and sends the keys that are not the service's to `keys`.
-fn type_in(mut keyboard: File, connection: &Mutex<Option<TcpStream>>, keys: &Sender<Key>) {
+fn type_in(mut keyboard: File, typed: impl Fn(u8), keys: &Sender<Key>) {
     let mut byte = [0];
     loop {
         let key = match keyboard.read(&mut byte) {
@@ -139,12 +181,8 @@ fn type_in(mut keyboard: File, connection: &Mutex<Option<TcpStream>>, keys: &Sen
                 b'k' => Key::Kill,
                 b'q' => Key::Quit,
                 0x03 => Key::Interrupt,
-                _ => {
-                    let connection = connection.lock().expect("nothing panics while it is held");
-                    if let Some(mut stream) = connection.as_ref() {
-                        // What finds no connection is lost, as at any terminal whose line is cut.
-                        let _ = stream.write_all(&byte);
-                    }
+                other => {
+                    typed(other);
                     continue;
                 }
             },

@@ -24,10 +24,10 @@ use signal_hook::iterator::Signals;
 
 use crate::accel::{self, Choice};
 use crate::host::{self, Purpose};
-use crate::live::{Console, Key};
+use crate::live::{Console, Key, Seat};
 use crate::netns::{self, Task, on_stop};
 use crate::pair::{Happening, Ingredients, Pair, in_a_line};
-use crate::player::TAKEOVER;
+use crate::player::{Player, TAKEOVER};
 use crate::profile::{AppPlan, Plan, RESTORE};
 use crate::qemu::{Sign, in_words};
 use crate::report::Report;
@@ -51,6 +51,9 @@ pub(crate) struct Options {
     /// Prints lines only: no live status, no keys.
     #[arg(long)]
     headless: bool,
+    /// Gives each guest a console, and plays there rather than over the network.
+    #[arg(long)]
+    console: bool,
     /// Kills the master so long after the pair was ready.
     #[arg(long, value_name = "SECS", value_parser = seconds)]
     kill_master_after: Option<Duration>,
@@ -149,6 +152,7 @@ pub(crate) struct Orders {
     image: PathBuf,
     port: u16,
     live: bool,
+    console: bool,
     kill_master_after: Option<Duration>,
     exit_after: Option<Duration>,
     accel: Choice,
@@ -183,6 +187,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
         app: options.app,
         image,
         port,
+        console: options.console,
         live: interactive && !options.headless && options.log.is_none(),
         kill_master_after: options.kill_master_after,
         exit_after: options.exit_after,
@@ -242,7 +247,7 @@ pub(crate) fn inside(orders: Orders, files: Vec<OwnedFd>, channel: OwnedFd) -> R
         memory_mib: orders.memory_mib.unwrap_or(machine.memory_mib),
         seed: orders.seed,
         log: orders.log.as_deref().unwrap_or("info"),
-        console: false,
+        console: orders.console,
         print_log: orders.log.is_some(),
         cluster: None,
         disk: Some(Arc::new(disk)),
@@ -375,13 +380,21 @@ impl Run<'_> {
             }
             match &happening {
                 Happening::Stop => return Ok(End::Interrupted),
+                Happening::Typed(bytes) => self.type_in(bytes),
+                Happening::Guest(index, Sign::Console(bytes)) if self.pair.master() == Some(*index) => {
+                    self.console.show(bytes);
+                }
                 Happening::Answers => {
                     let listener = listener.take().expect("the service is asked once");
                     forward::start(listener, self.service);
                     self.console
                         .line(&format!("ready: service 127.0.0.1:{}", self.orders.port));
                     if self.app.terminal && self.orders.live {
-                        self.console.play(self.service);
+                        self.console.play(match self.orders.console {
+                            true => Seat::Console(self.pair.sender()),
+                            false => Seat::Service(self.service),
+                        });
+                        self.greet_console();
                     }
                     let now = Instant::now();
                     ready_at = Some(now);
@@ -426,7 +439,25 @@ impl Run<'_> {
             ));
             self.takeover_due = None;
         }
+        if self.announced < self.pair.takeovers.len() {
+            self.greet_console();
+        }
         self.announced = self.pair.takeovers.len();
+    }
+
+    /// Sits down at the master's console, if a player is to sit there: says how large the terminal is, which calls for a picture.
+    fn greet_console(&mut self) {
+        if self.orders.console && self.app.terminal && self.orders.live {
+            self.type_in(&Player::greeting());
+        }
+    }
+
+    /// Types at the master's console.
+    fn type_in(&mut self, bytes: &[u8]) {
+        if let Some(master) = self.pair.master() {
+            // One that has just died takes nothing.
+            let _ = self.pair.nodes[master].guest.type_in(bytes);
+        }
     }
 
     /// Presses the master's power button: an application that does not handle SIGTERM ends in order.

@@ -326,7 +326,12 @@ fn measured_by_master(pair: &mut Pair, phase: &Phase, ear: &mut Ear<'_>) -> Resu
                 return Err(pair.failure("the spare ended before the master had measured everything"));
             }
             Some(Happening::Guest(_, Sign::Line(line, _))) => ear.hear(line)?,
-            Some(Happening::Answers | Happening::Stop | Happening::Guest(_, Sign::Console(_))) => {}
+            Some(
+                Happening::Answers
+                | Happening::Typed(_)
+                | Happening::Stop
+                | Happening::Guest(_, Sign::Console(_)),
+            ) => {}
         }
     }
 }
