@@ -258,6 +258,7 @@ impl Node {
     fn begin_as_master(&'static self) {
         self.tell_role();
         self.mount();
+        self.remove_signs();
         if let Err(error) = hs_core::start(self.setup.memory) {
             self.end(&format!("the library cannot start: {error}"));
         }

@@ -56,6 +56,7 @@ impl Node {
             self.end("hs.restore: there is no disk to restore from");
         };
         self.mount();
+        self.remove_signs();
         let config = ImageConfig {
             build_id: machine.build_id(),
             application: self.setup.application,

@@ -1,7 +1,7 @@
 //! What a spare asks beside the networks whether its master lives: files and the user's function, each on a thread of its own.
 //!
 //! A file is looked for by [`Files::exists`], which reads the disk afresh and changes nothing: the master is the writer. The thesis's `hs_det_file` removes its file before it returns; here that is
-//! done once the spare is master, and so the writer.
+//! done once the spare is master, and so the writer. A first master does it too: what an earlier pair has left says nothing of it.
 
 use alloc::format;
 use core::time::Duration;
@@ -73,7 +73,10 @@ impl Node {
     fn watch_file(&self, index: usize, files: &dyn Files, path: &FilePath) {
         let mut complained = false;
         while self.role() == Role::Spare {
+            // A master that is there has removed what was said of others.
+            let was_paired = self.pair.lock().is_paired();
             match files.exists(path) {
+                Ok(_) if !was_paired => {}
                 Ok(true) => self.report(index, Liveness::Failed),
                 Ok(false) => self.report(index, Liveness::Alive),
                 Err(error) if !complained => {
@@ -86,8 +89,8 @@ impl Node {
         }
     }
 
-    /// Removes the files that said that the old master has failed, or the next spare would believe them of this one. The volume is
-    /// mounted.
+    /// Removes the files that said that an earlier master has failed, or the next spare would believe them of this one. The
+    /// volume is mounted, or that has failed and was said.
     pub(super) fn remove_signs(&self) {
         let Some(files) = self.setup.machine.files() else {
             return;
@@ -95,7 +98,7 @@ impl Node {
         for sign in self.detection().signs() {
             if let Sign::File(path) = sign
                 && let Err(error) = files.remove(&path)
-                && !matches!(error, FileError::NotFound(_))
+                && !matches!(error, FileError::NotFound(_) | FileError::NotMounted)
             {
                 log::warn!("cannot remove {}: {error}", path.as_str());
             }
