@@ -8,7 +8,6 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use hs_core::checkpoint::Flags;
-use hs_core::figure::Figure;
 use hs_core::platform::PAGE_LEN;
 use hs_core::registry::descriptor::{FileMode, UdpFlags};
 use hs_net::node::descriptors::{DescriptorError, Descriptors, Seek};
