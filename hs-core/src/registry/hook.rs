@@ -21,9 +21,10 @@ mod view;
 
 use alloc::vec::Vec;
 use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 pub use self::view::{FrozenView, Number};
-use crate::library::{self, HOOKS_MAX, HookEntry, NotStarted};
+use crate::library::{self, HOOKS_MAX, HookEntry, Library, NotStarted};
 use crate::platform::Frozen;
 use crate::raw;
 
@@ -279,18 +280,30 @@ pub fn hooks() -> Vec<Hook> {
 /// Calls the hooks at freeze. The allocation lock is not held: they may allocate.
 pub(crate) fn call_at_freeze() -> Result<(), HookRefusal> {
     // Without a library there are none, and the checkpoint is refused for that.
-    match library::with(|library| due_at_freeze(library.tables().hooks())) {
-        Ok(Some(found)) => found.into_iter().flatten().try_for_each(Hook::call),
-        Ok(None) | Err(NotStarted) => Ok(()),
+    let found = library::lock_for_blocks().as_ref().and_then(due_at_freeze);
+    match found {
+        Some(found) => found.into_iter().flatten().try_for_each(Hook::call),
+        None => Ok(()),
     }
 }
 
-/// The hooks at freeze. `None`: there are none, as mostly, and there is no room to be made ready for them in the pause.
-fn due_at_freeze(hooks: &[HookEntry]) -> Option<[Option<Hook>; HOOKS_MAX]> {
+/// The hooks at freeze. `None`: there are none, as mostly; then the tables are not looked at again until they have changed, for this is
+/// in the pause, and they lie in the window.
+fn due_at_freeze(library: &Library) -> Option<[Option<Hook>; HOOKS_MAX]> {
+    /// The version of tables that are known to hold none.
+    static NONE_IN: AtomicU64 = AtomicU64::new(0);
+    let version = library.version().tables;
+    if NONE_IN.load(Ordering::Relaxed) == version {
+        return None;
+    }
     let is_due = |entry: &&HookEntry| entry.moment == Moment::Freeze.number();
-    hooks.iter().find(is_due)?;
+    let mut due = library.tables().hooks().iter().filter(is_due).peekable();
+    if due.peek().is_none() {
+        NONE_IN.store(version, Ordering::Relaxed);
+        return None;
+    }
     let mut found = [None; HOOKS_MAX];
-    for (place, entry) in found.iter_mut().zip(hooks.iter().filter(is_due)) {
+    for (place, entry) in found.iter_mut().zip(due) {
         *place = Hook::of_entry(*entry);
     }
     Some(found)
