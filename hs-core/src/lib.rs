@@ -51,5 +51,5 @@ static ALLOCATOR: raw::Scoped<std::alloc::System> = raw::Scoped::new(std::alloc:
 
 pub use library::{
     AREAS_MAX, AdoptError, CLASSES_MAX, DESCRIPTORS_MAX, HOOKS_MAX, NotStarted, ROOTS_MAX, SIGNALS_MAX,
-    StartError, THREADS_MAX, adopt, start,
+    StartError, THREADS_MAX, adopt, start, stop,
 };

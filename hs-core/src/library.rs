@@ -517,6 +517,14 @@ pub fn start(memory: &'static dyn CheckpointMemory) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Lets go of the library's state; its memory may be unmapped then. What was allocated is void. For programs that begin anew:
+/// until the next [`start`] or [`adopt`] nobody, the signal thread among them, looks at the tables.
+pub fn stop() {
+    let mut library = lock();
+    WINDOW[1].store(0, Ordering::Release);
+    *library = None;
+}
+
 /// All of `ranges`, or none.
 fn map_and_install(memory: &dyn CheckpointMemory, ranges: &[PageRange]) -> Result<(), StartError> {
     let unmap = |ranges: &[PageRange]| {

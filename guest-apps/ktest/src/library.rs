@@ -29,6 +29,8 @@ const APPLICATION: u64 = u64::from_be_bytes(*b"hs-ktest");
 
 /// Unmaps all of the window that is installed, so that the library can start anew.
 pub(crate) fn clear_window(context: &Context) -> Result<(), String> {
+    // First: the signal thread may be about to look.
+    hs_core::stop();
     let mut ranges = alloc::vec![window_pages(0, 1); 512];
     let count = context
         .guest

@@ -67,6 +67,7 @@ fn start(context: Context, freeze: Option<Freeze>) -> Result<&'static dyn Checkp
 /// # Errors
 /// A child is still there.
 fn clear(memory: &dyn CheckpointMemory) -> Result<(), Failure> {
+    hs_core::stop();
     let count = memory.cptctl(Cptctl::Installed(&mut []))?;
     let placeholder = PageRange::new(0, 1).expect("a valid range");
     let mut ranges: Vec<PageRange> = vec![placeholder; count];
