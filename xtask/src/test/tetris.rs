@@ -14,7 +14,8 @@ use tetris::viewer::{Answer, ENQUIRY};
 use super::inside::{Ground, READY_LIMIT, take_over};
 use crate::disk;
 use crate::guest_build::{self, Variant};
-use crate::pair::{Ingredients, Pair};
+use crate::pair::{Happening, Ingredients, Pair};
+use crate::qemu::Sign;
 
 /// Keys of the script.
 const KEYS: usize = 400;
@@ -42,11 +43,13 @@ fn play_through(ground: &Ground, seed: u64) -> Result<String> {
     let disk = Arc::new(disk::scratch(disk::MIB_DEFAULT)?);
     let mut pair = Pair::start(&Ingredients {
         disk: Some(Arc::clone(&disk)),
+        console: true,
         ..ground.ingredients(&words, [image.clone(), image])?
     })?;
     pair.wait_until_ready(READY_LIMIT)?;
     let service = SocketAddr::from((ground.plan.service.address, 2323));
 
+    sit_at_console(&mut pair)?;
     let mut player = Player::sit_down(service)?;
     ensure!(player.keys == 0, "a new game has taken {} keys", player.keys);
     for key in &script[..kill_at] {
@@ -80,6 +83,19 @@ fn play_through(ground: &Ground, seed: u64) -> Result<String> {
         "the game ended with {points} points, and the file of scores holds {scores:?}"
     );
     Ok(format!("seed {seed}, killed at key {kill_at} of {KEYS}; {took}"))
+}
+
+/// Presses a key that means nothing to the game, and sees it on the master's console.
+fn sit_at_console(pair: &mut Pair) -> Result<()> {
+    let master = pair.master().context("there is no master")?;
+    pair.nodes[master].guest.type_in(b"c")?;
+    let mut shown = Vec::new();
+    pair.wait_for("the game on the console", LIMIT, |_, happening| {
+        if let Happening::Guest(_, Sign::Console(bytes)) = happening {
+            shown.extend_from_slice(bytes);
+        }
+        shown.windows(6).any(|window| window == b"TETRIS").then_some(())
+    })
 }
 
 /// Keys as they come from `seed`: moves, turns, falls, drops, and what means nothing.
