@@ -151,6 +151,15 @@ impl fmt::Display for CheckpointError {
     }
 }
 
+/// What keeps checkpointable memory still during a pause. It is dropped as soon as the memory is frozen.
+pub trait Quiesced {
+    /// The memory is frozen, as checkpoint `id`, and nothing has moved yet.
+    fn frozen(&mut self, _id: CheckpointId) {}
+}
+
+/// Nothing need be kept still.
+impl Quiesced for () {}
+
 /// What a [`Checkpointer`] is told.
 #[derive(Clone, Copy, Debug)]
 pub struct CheckpointerConfig {
@@ -238,13 +247,13 @@ impl Checkpointer {
     /// is full whatever the flags say.
     ///
     /// The [gate](crate::sync::gate()) is closed first; the wait for those inside is counted apart from the pause. Then `quiesce`
-    /// takes whatever other locks checkpointable memory is changed under, so that it is consistent; what it returns is
-    /// dropped as soon as the memory is frozen. The freeze hooks are called, then the allocation lock is taken.
+    /// takes whatever other locks checkpointable memory is changed under, so that it is consistent; what it returns is told the
+    /// number and dropped as soon as the memory is frozen. The freeze hooks are called, then the allocation lock is taken.
     ///
     /// # Errors
     /// See [`CheckpointError`]. An asynchronous checkpoint may be lost later; that shows in the [status](Self::status),
     /// and the next one holds what was in it.
-    pub fn checkpoint<G>(
+    pub fn checkpoint<G: Quiesced>(
         &self,
         flags: Flags,
         quiesce: impl FnOnce() -> G,
@@ -257,10 +266,13 @@ impl Checkpointer {
         let asked = machine().now();
         let closed = gate().close().map_err(|InsideGate| CheckpointError::InsideGate)?;
         let begun = machine().now();
-        let quiet = quiesce();
+        let mut quiet = quiesce();
         let taken = hook::call_at_freeze()
             .map_err(CheckpointError::Hook)
             .and_then(|()| self.take(incremental, awaited, begun));
+        if let Ok(id) = &taken {
+            quiet.frozen(*id);
+        }
         drop(quiet);
         drop(closed);
         let id = taken?;
@@ -385,6 +397,11 @@ impl Checkpointer {
     /// How many more checkpoints could be taken now.
     pub fn free_slots(&self) -> usize {
         self.shared.state.lock().flights.free_slots()
+    }
+
+    /// Pages that the newest checkpoint whose child has looked found modified since the one before it.
+    pub fn dirty_pages(&self) -> usize {
+        self.shared.state.lock().policy.newest().unwrap_or(0)
     }
 
     /// Raised whenever a child has ended: the signal of the configuration.

@@ -548,11 +548,20 @@ pub trait Nic: Sync {
     /// Hands the oldest received frame to `with`; `false` if there was none.
     fn receive(&self, with: &mut dyn FnMut(&[u8])) -> bool;
 
-    /// Queues a copy of `frame`. The device may hear of it only at the next [`kick`](Nic::kick).
+    /// Queues a copy of the frame that `parts` make up together. The device may hear of it only at the next
+    /// [`kick`](Nic::kick).
     ///
     /// # Errors
     /// The ring is full, or (logged) the frame is too long for the card and was dropped as if sent.
-    fn transmit(&self, frame: &[u8]) -> Result<(), RingFull>;
+    fn transmit_parts(&self, parts: &[&[u8]]) -> Result<(), RingFull>;
+
+    /// [`transmit_parts`](Nic::transmit_parts) for a frame in one piece.
+    ///
+    /// # Errors
+    /// As there.
+    fn transmit(&self, frame: &[u8]) -> Result<(), RingFull> {
+        self.transmit_parts(&[frame])
+    }
 
     /// Tells the device of the queued frames.
     fn kick(&self);

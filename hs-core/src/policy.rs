@@ -136,6 +136,11 @@ impl Policy {
         }
     }
 
+    /// The newest count.
+    pub fn newest(&self) -> Option<usize> {
+        self.newest_first().next()
+    }
+
     fn newest_first(&self) -> impl Iterator<Item = usize> {
         (1..=self.known).map(|age| self.dirty_pages[(self.next + EPOCHS - age) % EPOCHS])
     }

@@ -62,6 +62,19 @@ pub struct Network {
     pub prefix_len: u8,
 }
 
+/// How a spare comes to hear what clients send to the service, so that it can take up at a takeover what its checkpoint does
+/// not cover.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Hearing {
+    /// The switch hands frames for the service to all its ports, because no machine ever sends from the service's hardware
+    /// address: each sends from its own card's.
+    #[default]
+    Own,
+    /// The master sends from the service's hardware address and forwards on the cluster link what it receives: for switches
+    /// that deliver to known addresses only.
+    Forwarded,
+}
+
 /// What a node is told of its pair at boot. All addresses of one kind lie in one network.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PairConfig {
@@ -95,4 +108,15 @@ pub struct PairConfig {
     pub shadow_pages: usize,
     /// How pages that are sent whole are compressed.
     pub compression: Compression,
+    /// How the spare hears clients.
+    pub hearing: Hearing,
+}
+
+impl PairConfig {
+    /// The service's hardware address, the same on whichever machine: ARP tells it to clients. Locally administered, made
+    /// from the service's address.
+    pub fn service_mac(&self) -> [u8; 6] {
+        let [a, b, c, d] = self.service.address.octets();
+        [0x02, 0x48, a, b, c, d]
+    }
 }

@@ -3,12 +3,16 @@
 //! Some receivers update their tables from a request, some from a reply, so both are sent; and several times over the first
 //! seconds, because nobody acknowledges them. smoltcp has no call for it: the frames are made here, and go out around the
 //! commit queue, as they say nothing of the application's state.
+//!
+//! The service's hardware address is the same on both machines, so no client's table changes at a takeover; what may have to is
+//! a switch's, where frames come from that address ([`hs_core::role::Hearing::Forwarded`]).
 
 use core::net::Ipv4Addr;
 use core::time::Duration;
 
 use hs_core::platform::Instant;
-use smoltcp::wire::{ArpOperation, EthernetAddress};
+use hs_core::role::PairConfig;
+use smoltcp::wire::{ArpOperation, EthernetAddress, EthernetFrame};
 
 use crate::wire::{ARP_LEN, arp_frame};
 
@@ -18,6 +22,9 @@ const SCHEDULE_MS: [u64; 6] = [0, 10, 50, 250, 1000, 3000];
 /// The announcements of one takeover, or of a first master's start.
 #[derive(Debug)]
 pub struct Announcer {
+    /// Where the frames come from.
+    source: EthernetAddress,
+    /// What they say.
     mac: EthernetAddress,
     address: Ipv4Addr,
     since: Instant,
@@ -25,9 +32,14 @@ pub struct Announcer {
 }
 
 impl Announcer {
-    /// Announces that `address` is at `mac`, from `now` on.
-    pub fn new(mac: [u8; 6], address: Ipv4Addr, now: Instant) -> Self {
+    /// Announces from `now` on that the service is at its hardware address, in frames that come from `source`.
+    pub fn new(source: [u8; 6], pair: &PairConfig, now: Instant) -> Self {
+        Self::of(source, (pair.service_mac(), pair.service.address), now)
+    }
+
+    fn of(source: [u8; 6], (mac, address): ([u8; 6], Ipv4Addr), now: Instant) -> Self {
         Self {
+            source: EthernetAddress(source),
             mac: EthernetAddress(mac),
             address,
             since: now,
@@ -51,7 +63,9 @@ impl Announcer {
         let own = (self.mac, self.address);
         due.then(|| {
             let about = |operation, target| {
-                arp_frame(operation, own, (target, self.address), EthernetAddress::BROADCAST)
+                let mut frame = arp_frame(operation, own, (target, self.address), EthernetAddress::BROADCAST);
+                EthernetFrame::new_unchecked(&mut frame[..]).set_src_addr(self.source);
+                frame
             };
             [
                 about(ArpOperation::Request, EthernetAddress([0; 6])),
@@ -67,10 +81,12 @@ mod tests {
 
     use super::*;
 
+    const OWN: [u8; 6] = [2, 1, 1, 1, 1, 1];
+
     #[test]
     fn announces_both_ways_and_ends() {
         let (mac, address) = ([2, 0, 0, 0, 0, 7], Ipv4Addr::new(10, 77, 0, 10));
-        let mut announcer = Announcer::new(mac, address, Instant::from_micros(5));
+        let mut announcer = Announcer::of(OWN, (mac, address), Instant::from_micros(5));
         let mut sent = 0;
         while let Some(at) = announcer.poll_at() {
             assert_eq!(announcer.poll(Instant::from_micros(at.as_micros() - 1)), None);
@@ -78,6 +94,7 @@ mod tests {
             for (frame, expected) in frames.iter().zip([ArpOperation::Request, ArpOperation::Reply]) {
                 let ethernet = EthernetFrame::new_checked(&frame[..]).unwrap();
                 assert!(ethernet.dst_addr().is_broadcast());
+                assert_eq!(ethernet.src_addr(), EthernetAddress(OWN));
                 let packet = ArpPacket::new_checked(ethernet.payload()).unwrap();
                 let ArpRepr::EthernetIpv4 {
                     operation,
@@ -101,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_late_announcer_does_not_repeat_itself() {
-        let mut announcer = Announcer::new([2; 6], Ipv4Addr::LOCALHOST, Instant::from_micros(0));
+        let mut announcer = Announcer::of(OWN, ([2; 6], Ipv4Addr::LOCALHOST), Instant::from_micros(0));
         assert!(announcer.poll(Instant::from_micros(300_000)).is_some());
         assert!(announcer.poll(Instant::from_micros(300_000)).is_none());
         assert_eq!(announcer.poll_at(), Some(Instant::from_micros(1_000_000)));

@@ -1,246 +1,57 @@
-//! The commit queue: frames that the service stack has made and that have not reached the network yet.
+//! Output commit: no frame that a client could act upon leaves before the spare has the state that it was made from.
 //!
-//! It lies in checkpointable memory with the stack, so that a checkpoint holds the frames that its state has promised. A
-//! frame is first *held*, then *released*, then sent and forgotten, in order:
+//! The service stack only appends to a [`CommitQueue`]. A checkpoint notes the queue's tail in its pause ([`Marks`]); when the
+//! spare has acknowledged it, frames up to there are released, in order. So a client never sees state that could be lost, its
+//! connection can go on from the checkpoint that the spare holds, and a master that is cut off from its spare is mute.
 //!
 //! ```text
-//!          head               released                tail
-//!   sent    | may go to the card | held back            | next frame goes here
-//!           +------+------+------+--------+-------------+
-//! bytes:  ..| len  frame  | len  frame    |  skip | ..      a ring; a frame never wraps around its end
-//!           +------+------+------+--------+-------------+
+//!  stack ──> │ sent │ released, to the card │ covered by a checkpoint in flight │ not covered yet │ <── tail
+//!                                                                └ marks ┘
 //! ```
 //!
-//! Whoever takes a checkpoint notes [`tail`](CommitQueue::tail), and [`release`](CommitQueue::release)s up to there once
-//! the spare has it. As long as output is not withheld, everything is released at once.
+//! Output is withheld as soon as a spare could take over, and no earlier: while it fetches its first full checkpoint the master
+//! speaks freely. When the spare has that, withholding begins, and the first checkpoint taken from then on *arms* the spare
+//! (its chunks say so): what was said before lies behind it. A spare that was never armed has nothing to take over.
 //!
-//! When the queue is empty it begins again at its first byte: a quiet service dirties the same page each time.
+//! When to take a checkpoint is a matter of who waits. As soon as something waits (a frame, or a change that the application
+//! told of) and nothing is in flight, one is taken: that is the least latency. While one is in flight, what comes is gathered
+//! for the next, which is taken when that is acknowledged, or after [`GATHER`] or [`DIRTY_PAGES_MAX`] in any case: that is
+//! batching under load, and the pipeline.
+//!
+//! Deliberately absent: a second place for frames that are not withheld; a service that opted out has a queue of its own in
+//! the service stack.
 
-/// Bytes before a frame: its length.
-const HEADER_LEN: usize = 4;
-/// Records begin at multiples of this, so that there is room for a header at the ring's end.
-const ALIGN: usize = 8;
-/// In place of a length: the rest of the ring is unused, the next record is at its start.
-const SKIP: u32 = u32::MAX;
+mod marks;
+mod queue;
 
-/// A place between two frames, counted from the queue's creation.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Tail(u64);
+use core::str::FromStr;
 
-/// The queue.
-#[derive(Debug)]
-pub struct CommitQueue {
-    ring: &'static mut [u8],
-    head: usize,
-    tail: usize,
-    used: usize,
-    sent_frames: u64,
-    released_frames: u64,
-    queued_frames: u64,
+pub use self::marks::{DIRTY_PAGES_MAX, Due, GATHER, Marks};
+pub use self::queue::{CommitQueue, Tail};
+
+/// Whether what a service says waits for its checkpoint. Read from the words `sync` and `async`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Commit {
+    /// It waits: nothing that a client was told is ever lost.
+    #[default]
+    Sync,
+    /// It goes out at once: the thesis's asynchronous mode. A client may see what a takeover takes back, so its connections
+    /// are reset then.
+    Async,
 }
 
-const fn record_len(frame_len: usize) -> usize {
-    (HEADER_LEN + frame_len).next_multiple_of(ALIGN)
-}
+/// The word was neither `sync` nor `async`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NeitherSyncNorAsync;
 
-impl CommitQueue {
-    /// An empty queue on `ring`.
-    ///
-    /// # Panics
-    /// If the ring's length is no multiple of 8.
-    pub fn new(ring: &'static mut [u8]) -> Self {
-        assert!(ring.len().is_multiple_of(ALIGN), "a ring of {} bytes", ring.len());
-        Self {
-            ring,
-            head: 0,
-            tail: 0,
-            used: 0,
-            sent_frames: 0,
-            released_frames: 0,
-            queued_frames: 0,
+impl FromStr for Commit {
+    type Err = NeitherSyncNorAsync;
+
+    fn from_str(word: &str) -> Result<Self, NeitherSyncNorAsync> {
+        match word {
+            "sync" => Ok(Commit::Sync),
+            "async" => Ok(Commit::Async),
+            _ => Err(NeitherSyncNorAsync),
         }
-    }
-
-    /// Frames in the queue.
-    pub fn frames(&self) -> u64 {
-        self.queued_frames - self.sent_frames
-    }
-
-    /// Whether a frame of `frame_len` bytes finds room.
-    pub fn has_room(&self, frame_len: usize) -> bool {
-        let needed = record_len(frame_len);
-        let to_end = self.ring.len() - self.tail;
-        let needed = if needed <= to_end { needed } else { needed + to_end };
-        needed <= self.ring.len() - self.used
-    }
-
-    /// Appends a frame of `frame_len` bytes that `fill` writes.
-    ///
-    /// # Panics
-    /// If there is no room: ask first.
-    pub fn push<R>(&mut self, frame_len: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
-        assert!(
-            self.has_room(frame_len),
-            "the commit queue has room when it is asked to take a frame"
-        );
-        let needed = record_len(frame_len);
-        let to_end = self.ring.len() - self.tail;
-        if needed > to_end {
-            self.put_len(SKIP);
-            self.used += to_end;
-            self.tail = 0;
-        }
-        self.put_len(frame_len as u32);
-        let start = self.tail + HEADER_LEN;
-        let result = fill(&mut self.ring[start..start + frame_len]);
-        self.tail = (self.tail + needed) % self.ring.len();
-        self.used += needed;
-        self.queued_frames += 1;
-        result
-    }
-
-    fn put_len(&mut self, len: u32) {
-        self.ring[self.tail..self.tail + HEADER_LEN].copy_from_slice(&len.to_le_bytes());
-    }
-
-    /// The end of the queue now.
-    pub fn tail(&self) -> Tail {
-        Tail(self.queued_frames)
-    }
-
-    /// Frames before `tail` may go out.
-    pub fn release(&mut self, tail: Tail) {
-        self.released_frames = self.released_frames.max(tail.0.min(self.queued_frames));
-    }
-
-    /// The oldest released frame.
-    pub fn front(&self) -> Option<&[u8]> {
-        if self.sent_frames >= self.released_frames {
-            return None;
-        }
-        let mut at = self.head;
-        if self.len_at(at) == SKIP {
-            at = 0;
-        }
-        let len = self.len_at(at) as usize;
-        Some(&self.ring[at + HEADER_LEN..at + HEADER_LEN + len])
-    }
-
-    fn len_at(&self, at: usize) -> u32 {
-        let bytes = self.ring[at..]
-            .first_chunk()
-            .expect("records are aligned: a header fits");
-        u32::from_le_bytes(*bytes)
-    }
-
-    /// Forgets the frame that [`front`](CommitQueue::front) showed: the card has it.
-    pub fn pop(&mut self) {
-        let Some(frame) = self.front() else { return };
-        let needed = record_len(frame.len());
-        if self.len_at(self.head) == SKIP {
-            self.used -= self.ring.len() - self.head;
-            self.head = 0;
-        }
-        self.head = (self.head + needed) % self.ring.len();
-        self.used -= needed;
-        self.sent_frames += 1;
-        if self.used == 0 {
-            (self.head, self.tail) = (0, 0);
-        }
-    }
-
-    /// Throws everything away.
-    pub fn clear(&mut self) {
-        (self.head, self.tail, self.used) = (0, 0, 0);
-        self.sent_frames = self.queued_frames;
-        self.released_frames = self.queued_frames;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::boxed::Box;
-    use std::collections::VecDeque;
-    use std::vec;
-    use std::vec::Vec;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        Push(usize, u8),
-        Release,
-        Pop,
-        Clear,
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        prop_oneof![
-            4 => (1usize..200, any::<u8>()).prop_map(|(len, fill)| Step::Push(len, fill)),
-            2 => Just(Step::Release),
-            4 => Just(Step::Pop),
-            1 => Just(Step::Clear),
-        ]
-    }
-
-    proptest! {
-        /// Against a queue of vectors: the same frames in the same order, none before its release, and room whenever the
-        /// frames and one unusable end of the ring leave some.
-        #[test]
-        fn behaves_like_a_queue(steps in prop::collection::vec(step(), 1..400)) {
-            const LEN: usize = 1024;
-            let mut queue = CommitQueue::new(Box::leak(vec![0; LEN].into_boxed_slice()));
-            let mut model: VecDeque<Vec<u8>> = VecDeque::new();
-            let mut released = 0;
-            for step in steps {
-                match step {
-                    Step::Push(len, fill) => {
-                        let used: usize = model.iter().map(|frame| record_len(frame.len())).sum();
-                        if queue.has_room(len) {
-                            queue.push(len, |into| into.fill(fill));
-                            model.push_back(vec![fill; len]);
-                        } else {
-                            prop_assert!(used + 2 * record_len(200) + record_len(len) > LEN);
-                        }
-                    }
-                    Step::Release => {
-                        queue.release(queue.tail());
-                        released = model.len();
-                    }
-                    Step::Pop => {
-                        let expected = if released > 0 { model.front() } else { None };
-                        prop_assert_eq!(queue.front(), expected.map(|frame| &frame[..]));
-                        queue.pop();
-                        if released > 0 {
-                            model.pop_front();
-                            released -= 1;
-                        }
-                    }
-                    Step::Clear => {
-                        queue.clear();
-                        model.clear();
-                        released = 0;
-                    }
-                }
-                prop_assert_eq!(queue.frames(), model.len() as u64);
-            }
-        }
-    }
-
-    #[test]
-    fn an_old_tail_releases_no_later_frame() {
-        let mut queue = CommitQueue::new(Box::leak(vec![0; 256].into_boxed_slice()));
-        queue.push(3, |into| into.copy_from_slice(b"one"));
-        let covered = queue.tail();
-        queue.push(3, |into| into.copy_from_slice(b"two"));
-        assert_eq!(queue.front(), None);
-        queue.release(covered);
-        assert_eq!(queue.front(), Some(&b"one"[..]));
-        queue.pop();
-        assert_eq!(queue.front(), None);
-        queue.release(covered);
-        assert_eq!(queue.front(), None);
     }
 }

@@ -27,6 +27,7 @@ mod checksum;
 pub mod commit;
 pub mod detect;
 pub mod heartbeat;
+pub mod ingress;
 pub mod node;
 pub mod pair;
 mod raw;

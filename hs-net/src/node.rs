@@ -18,6 +18,7 @@
 
 pub mod descriptors;
 mod disk;
+mod forward;
 mod front;
 mod pipe;
 mod rounds;
@@ -38,13 +39,14 @@ use hs_core::class::{Class, ClassId};
 use hs_core::event::{Event, Status};
 use hs_core::platform::{CheckpointMemory, Exit, Instant, Machine, Nic, Priority};
 use hs_core::registry::thread::{self, Worker};
-use hs_core::role::{PairConfig, Role, Term};
+use hs_core::role::{Hearing, PairConfig, Role, Term};
 use hs_core::roots::{self, RootId};
-use hs_core::sync::{Condvar, Gate, Mutex, MutexGuard, Signal};
+use hs_core::sync::{Condvar, Gate, Mutex, Signal};
 use spin::Once;
 
 use self::descriptors::Table;
 pub use self::disk::LoadError;
+use self::forward::Outbox;
 use self::front::Front;
 pub use self::front::ServiceGuard;
 use self::pipe::Pipe;
@@ -54,6 +56,7 @@ use self::spare::Takeover;
 pub use self::turn::KEEP_LIMIT;
 use crate::announce::Announcer;
 use crate::channel::frame::Session;
+use crate::ingress::Ear;
 use crate::pair::{Pair, PairSettings};
 use crate::raw;
 use crate::service::{Service, ServiceConfig};
@@ -104,6 +107,10 @@ pub struct Node {
     /// A call on a file has ended.
     descriptor_idle: Condvar,
     inbox: Mutex<Inbox>,
+    /// What a spare hears of clients.
+    ear: Mutex<Option<Ear>>,
+    /// What a master has received and its spare is to hear, if it cannot listen for itself.
+    forwarded: Mutex<Option<Outbox>>,
     takeover: Mutex<Option<Takeover>>,
     spare_status: Mutex<Status>,
     /// The pair thread sleeps on this.
@@ -116,6 +123,10 @@ pub struct Node {
     inbound: Signal,
     mounted: Mutex<bool>,
     checkpoint_wanted: AtomicBool,
+    /// The application has told of changes that no checkpoint covers yet.
+    changed: AtomicBool,
+    /// Output waits for other sinks than the spare too: for files, or what the application has loaded.
+    others_required: AtomicBool,
     /// Microseconds; 0 for never.
     retry_at: AtomicU64,
     /// Whether each worker has a thread of its own even if it is alone.
@@ -197,6 +208,7 @@ impl Node {
         };
         let pair = Pair::new(settings, machine.now());
         let front = Front::new(setup.service_nic.mac(), config);
+        let forwarded = Outbox::of(config.hearing);
         Self {
             setup,
             pair: Mutex::new(pair),
@@ -206,6 +218,8 @@ impl Node {
             descriptors: Mutex::new(Table::new()),
             descriptor_idle: Condvar::new(),
             inbox: Mutex::new(Inbox::new()),
+            ear: Mutex::new(None),
+            forwarded: Mutex::new(forwarded),
             takeover: Mutex::new(None),
             spare_status: Mutex::new(Status::default()),
             wake: Signal::new(),
@@ -214,6 +228,8 @@ impl Node {
             inbound: Signal::new(),
             mounted: Mutex::new(false),
             checkpoint_wanted: AtomicBool::new(false),
+            changed: AtomicBool::new(false),
+            others_required: AtomicBool::new(false),
             retry_at: AtomicU64::new(0),
             threaded,
             direct: Mutex::new(None),
@@ -234,6 +250,8 @@ impl Node {
             }
             Role::Spare => {
                 self.tell_role();
+                let pair = &self.setup.pair;
+                *self.ear.lock() = Some(Ear::new(pair.service_mac(), pair.service.address));
                 self.setup.service_nic.notify(&self.wake);
                 self.watch_master();
                 self.start_pair();
@@ -282,7 +300,7 @@ impl Node {
         config.frame_len_max = config.frame_len_max.min(self.setup.service_nic.frame_len_max());
         let class =
             Class::create(SERVICE_CLASS, config.memory_bytes()).map_err(|error| format!("{error}"))?;
-        let mac = self.setup.service_nic.mac();
+        let mac = self.setup.pair.service_mac();
         let service = Service::create(&class, &config, mac, machine.random_u64(), machine.now())
             .map_err(|error| format!("{error}"))?;
         roots::set(RootId::SERVICE, raw::address_of(service)).map_err(|error| format!("{error}"))?;
@@ -313,8 +331,7 @@ impl Node {
     /// Says who has the service's address now: at once, and again for the first seconds. Returns the time after the first.
     fn announce(&self) -> Instant {
         let now = self.setup.machine.now();
-        let mut announcer =
-            Announcer::new(self.setup.service_nic.mac(), self.setup.pair.service.address, now);
+        let mut announcer = Announcer::new(self.service_source(), &self.setup.pair, now);
         rounds::send_announcement(&mut announcer, self.setup.service_nic, now);
         let announced = self.setup.machine.now();
         *self.announcer.lock() = Some(announcer);
@@ -360,6 +377,10 @@ impl Node {
 
     /// A checkpoint was lost: the application will be asked for another.
     fn checkpoint_lost(&self) {
+        if !self.pair.lock().is_paired() {
+            // A lone master whose files fail serves all the same, as the log says.
+            self.let_output_go();
+        }
         let at = self.setup.machine.now() + RETRY_AFTER;
         self.retry_at.store(at.as_micros(), Ordering::SeqCst);
         self.wake.raise();
@@ -369,6 +390,19 @@ impl Node {
         match self.retry_at.load(Ordering::SeqCst) {
             0 => None,
             micros => Some(Instant::from_micros(micros)),
+        }
+    }
+
+    /// Whether the application has told of changes that no checkpoint covers.
+    fn unkept(&self) -> bool {
+        self.changed.load(Ordering::SeqCst)
+    }
+
+    /// The hardware address that the service's frames leave from.
+    fn service_source(&self) -> [u8; 6] {
+        match self.setup.pair.hearing {
+            Hearing::Own => self.setup.service_nic.mac(),
+            Hearing::Forwarded => self.setup.pair.service_mac(),
         }
     }
 
@@ -421,7 +455,16 @@ impl Node {
             return Err(CheckpointError::NoSpare);
         };
         self.checkpoint_wanted.store(false, Ordering::SeqCst);
+        // What changes from here on is told again.
+        let changed = self.changed.swap(false, Ordering::SeqCst);
         let result = checkpointer.checkpoint(flags, || self.quiesce());
+        let nobody = matches!(
+            result,
+            Err(CheckpointError::NoSpare | CheckpointError::NotStarted)
+        );
+        if changed && result.is_err() && !nobody {
+            self.changed.store(true, Ordering::SeqCst);
+        }
         match result {
             Err(CheckpointError::NoSlot) => self.checkpoint_wanted.store(true, Ordering::SeqCst),
             Err(CheckpointError::Cptfork(_) | CheckpointError::Hook(_)) => self.checkpoint_lost(),
@@ -435,12 +478,6 @@ impl Node {
             ) => {}
         }
         result
-    }
-
-    /// Stops the service stack and the descriptor table, which keeps the records of descriptors up to date: they are part of the
-    /// memory that is frozen next.
-    fn quiesce(&self) -> (MutexGuard<'_, Front>, MutexGuard<'_, Table>) {
-        (self.front.lock(), self.descriptors.lock())
     }
 
     /// Whether a checkpoint should be taken although nothing has changed: a spare or another sink has come that holds nothing, one was lost,

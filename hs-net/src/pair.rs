@@ -23,8 +23,10 @@ mod transfer;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::time::Duration;
 
+use hs_core::checkpoint::CheckpointId;
 use hs_core::platform::Instant;
 use hs_core::role::{Role, Term};
 
@@ -32,7 +34,7 @@ use self::transfer::Transfers;
 pub use self::transfer::{Epoch, Sending};
 use crate::channel::Channel;
 use crate::channel::flow::MessageBuffer;
-use crate::channel::frame::{Datagram, Heartbeat, Hello, Message, Session};
+use crate::channel::frame::{Datagram, HEARD_HEADER_LEN, HeardPart, Heartbeat, Hello, Message, Session};
 use crate::channel::handshake::{Handshake, Words};
 use crate::detect::{Detection, Detector, Judge, Liveness, Network, Sign};
 use crate::heartbeat::Pace;
@@ -143,6 +145,13 @@ pub struct Pair {
     hello_said_at: Instant,
     reply: Option<Words>,
     transfers: Transfers,
+    /// The newest checkpoint that the spare has, until somebody asks.
+    kept: Option<CheckpointId>,
+    /// A spare: the frame of a client's of which parts have arrived, and whether all have.
+    heard: Vec<u8>,
+    heard_whole: bool,
+    /// A master: from this checkpoint on the spare may take over.
+    armed_from: Option<CheckpointId>,
     buffer: MessageBuffer,
     notices: VecDeque<Notice>,
     /// A master: who its newest spare is or was.
@@ -174,6 +183,10 @@ impl Pair {
             hello_said_at: now,
             reply: None,
             transfers: Transfers::new(settings.ncon),
+            kept: None,
+            armed_from: None,
+            heard: Vec::new(),
+            heard_whole: false,
             buffer,
             notices: VecDeque::with_capacity(NOTICES_MAX),
             last_spare: None,
@@ -259,6 +272,7 @@ impl Pair {
             Ok(Datagram::Probe(connection)) => {
                 Heard::from(self.peer.is_some() && self.channel.on_probe(connection))
             }
+            Ok(Datagram::Heard(part)) => Heard::from(self.on_heard(&part)),
             Err(error) => {
                 self.on_malformed(error);
                 Heard::Refused
@@ -272,6 +286,42 @@ impl Pair {
         if self.role == Role::Master && !self.taking_over {
             self.read_answers();
         }
+    }
+
+    /// A part of a frame that the master has forwarded. They come in order, on a link of their own: what does not follow is
+    /// dropped, and its frame with it.
+    fn on_heard(&mut self, part: &HeardPart<'_>) -> bool {
+        let expected = self.role == Role::Spare && self.peer.is_some();
+        if !expected || part.connection != self.channel.connection() {
+            return false;
+        }
+        if part.offset == 0 {
+            self.heard.clear();
+        }
+        if usize::from(part.offset) == self.heard.len() {
+            self.heard.extend_from_slice(part.bytes);
+        }
+        self.heard_whole = self.heard.len() == usize::from(part.total);
+        true
+    }
+
+    /// The frame of a client's that has arrived as a whole with the last datagram, if one has.
+    pub fn take_heard(&mut self) -> Option<&[u8]> {
+        core::mem::take(&mut self.heard_whole).then_some(&self.heard[..])
+    }
+
+    /// Writes the datagram that forwards to the spare what of `frame` lies from `offset` on into `into`, as much as it has room for.
+    /// Returns its length and where the rest begins; nothing without a spare.
+    pub fn forward(&self, frame: &[u8], offset: usize, into: &mut [u8]) -> Option<(usize, usize)> {
+        self.peer.as_ref()?;
+        let end = frame.len().min(offset + into.len() - HEARD_HEADER_LEN);
+        let part = HeardPart {
+            connection: self.channel.connection(),
+            offset: offset as u16,
+            total: frame.len() as u16,
+            bytes: &frame[offset..end],
+        };
+        Some((Datagram::Heard(part).emit(into), end))
     }
 
     /// Looks at the clock. To be called when everything that has arrived was handed in.
@@ -316,7 +366,7 @@ impl Pair {
     /// A master's spare is gone.
     fn part(&mut self, silent: Option<Duration>) {
         self.peer = None;
-        self.transfers.begin_epoch();
+        self.begin_epoch();
         if silent.is_some() {
             self.handshake.part();
         }
@@ -493,6 +543,11 @@ impl Pair {
         let len = message.emit(&mut self.buffer.space()[..self.channel.message_len_max()]);
         self.buffer.set_len(len);
         self.channel.queue(&mut self.buffer)
+    }
+
+    /// The newest checkpoint that the spare has, if that is news: output up to there may go out.
+    pub fn take_kept(&mut self) -> Option<CheckpointId> {
+        self.kept.take()
     }
 
     /// The spare holds a whole checkpoint of this pairing: from here on it can take over.

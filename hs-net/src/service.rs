@@ -10,7 +10,8 @@
 //!                          ├─ entries: one a socket: what the application knows of it
 //!                          ├─ ready ring: entries with news
 //!                          ├─ UDP slots: one a socket of a descriptor
-//!                          └─ CommitQueue ──> ring of frames
+//!                          ├─ fingerprints of the last frames that were taken in
+//!                          └─ CommitQueue ──> ring of frames; and one for services that opted out
 //! ```
 //!
 //! Nothing in there points outside, and no call takes a pointer in. An application's loop is
@@ -25,14 +26,18 @@
 //! it, another takes its place before the next frame is looked at. smoltcp also gives a segment to the first socket
 //! that accepts it; a repeated SYN must therefore not find the listener while its connection is open, or there would be two.
 //!
-//! Deliberately absent: a second thread in one stack (its lock is the node's), connections that survive a takeover (they are
-//! reset until output is withheld), fragments, IPv6, UDP sockets without a descriptor.
+//! A service may opt out of output commit when it [listens](Service::listen_with): its frames go out past the commit queue, and
+//! its connections are reset at a takeover. All others go on.
+//!
+//! Deliberately absent: a second thread in one stack (its lock is the node's), fragments, IPv6, UDP sockets without a
+//! descriptor.
 
 mod config;
 mod connection;
 mod device;
 mod entry;
 mod listen;
+mod output;
 mod probe;
 mod takeover;
 mod udp;
@@ -56,12 +61,15 @@ pub use self::entry::{ConnectionId, Event, News};
 use self::entry::{Entry, Phase};
 use self::listen::Listener;
 pub use self::listen::{LISTENERS_MAX, ListenError};
+use self::output::Output;
 use self::probe::Syn;
+pub use self::takeover::{Resumed, Unseen};
 pub(crate) use self::udp::UNBOUND;
 use self::udp::UdpSlot;
 pub use self::udp::{UDP_SOCKETS_MAX, UdpError};
 use crate::checksum;
-use crate::commit::CommitQueue;
+use crate::commit::{CommitQueue, Tail};
+use crate::ingress::Recent;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"HsServ01");
 
@@ -114,7 +122,9 @@ pub struct Service {
     udp: &'static mut [UdpSlot],
     /// The next port for a UDP socket that may have any.
     udp_any_port: u16,
-    queue: CommitQueue,
+    output: Output,
+    /// The frames that were taken in last.
+    recent: Recent,
     counters: Counters,
     /// When there is something to do; `None` as long as nobody has looked since the last change.
     due: Option<Due>,
@@ -165,7 +175,8 @@ impl Service {
     ) -> Result<&'static mut Self, ServiceError> {
         let slots = config.slots();
         let bytes = |len| leak(len, allocator, |_| Ok(0u8));
-        let mut queue = CommitQueue::new(bytes(config.queue_len)?);
+        let withheld = CommitQueue::new(bytes(config.queue_len)?);
+        let mut output = Output::new(withheld, CommitQueue::new(bytes(config.prompt_queue_len)?));
         let clock_us = now.as_micros() as i64;
 
         let mut interface_config =
@@ -173,7 +184,7 @@ impl Service {
         interface_config.random_seed = seed;
         let mut device = QueueDevice {
             received: None,
-            queue: &mut queue,
+            output: &mut output,
             frame_len_max: config.frame_len_max,
         };
         let mut interface =
@@ -211,7 +222,8 @@ impl Service {
             ready_len: 0,
             udp,
             udp_any_port: udp::ANY_PORT_FIRST,
-            queue,
+            output,
+            recent: Recent::new(),
             counters: Counters::default(),
             due: None,
         };
@@ -235,15 +247,43 @@ impl Service {
         self.counters
     }
 
-    /// Frames in the queue: answers to what was taken in are there before [`egress`](Service::egress).
-    pub fn frames_queued(&self) -> u64 {
-        self.queue.frames()
+    /// The next frame that may go out, in order.
+    pub fn next_frame(&self) -> Option<&[u8]> {
+        self.output.front()
     }
 
-    /// The queue of outgoing frames.
-    pub fn queue(&mut self) -> &mut CommitQueue {
-        self.due = None;
-        &mut self.queue
+    /// Forgets the frame that [`next_frame`](Service::next_frame) showed: the card has it.
+    pub fn forget_frame(&mut self) {
+        if !self.can_ingest() {
+            // There is room again for what waits in sockets.
+            self.due = None;
+        }
+        self.output.pop();
+    }
+
+    /// The end of what was said so far.
+    pub fn tail(&self) -> Tail {
+        self.output.withheld.tail()
+    }
+
+    /// What was said before `tail` may go out.
+    pub fn release(&mut self, tail: Tail) {
+        self.output.withheld.release(tail);
+    }
+
+    /// Whatever was said may go out.
+    pub fn release_all(&mut self) {
+        self.output.withheld.release_all();
+    }
+
+    /// Whether something was said that neither may go out nor lies before `covered`.
+    pub fn has_output_behind(&self, covered: Option<Tail>) -> bool {
+        self.output.withheld.has_frames_behind(covered)
+    }
+
+    #[cfg(test)]
+    fn queue(&mut self) -> &mut CommitQueue {
+        &mut self.output.withheld
     }
 
     fn stack_time(&mut self, now: Instant) -> StackInstant {
@@ -255,7 +295,7 @@ impl Service {
 
     /// Whether a frame can be taken in: its answer must find room in the queue.
     pub fn can_ingest(&self) -> bool {
-        self.queue.has_room(self.config.frame_len_max)
+        self.output.has_room(self.config.frame_len_max)
     }
 
     /// Takes in a received frame. [`refresh`](Service::refresh) after the last one makes the events.
@@ -265,6 +305,7 @@ impl Service {
             self.counters.dropped += 1;
             return;
         }
+        self.recent.note(frame);
         let now = self.stack_time(now);
         match Syn::parse(frame) {
             None => self.ingest_segment(now, frame),
@@ -276,7 +317,7 @@ impl Service {
         let frame_len_max = self.config.frame_len_max;
         let mut device = QueueDevice {
             received: Some(frame),
-            queue: &mut self.queue,
+            output: &mut self.output,
             frame_len_max,
         };
         let result = self
@@ -295,15 +336,15 @@ impl Service {
         self.interface.poll_maintenance(now);
         let frame_len_max = self.config.frame_len_max;
         loop {
-            let queued = self.queue.tail();
+            let queued = self.output.queued_frames();
             let mut device = QueueDevice {
                 received: None,
-                queue: &mut self.queue,
+                output: &mut self.output,
                 frame_len_max,
             };
             let result = self.interface.poll_egress(now, &mut device, &mut self.sockets);
             // The queue bounds this: each round adds a frame or is the last.
-            if result == PollResult::None || self.queue.tail() == queued {
+            if result == PollResult::None || self.output.queued_frames() == queued {
                 return;
             }
         }

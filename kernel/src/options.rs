@@ -21,7 +21,7 @@ use hs_core::detection::Detection;
 use hs_core::platform::PAGE_LEN;
 use hs_core::policy::Choice;
 use hs_core::restore::Source;
-use hs_core::role::{Network, PairConfig, Role};
+use hs_core::role::{Hearing, Network, PairConfig, Role};
 use log::LevelFilter;
 
 use crate::cpt::Mode;
@@ -103,17 +103,18 @@ const NCON: usize = 8;
 const CHECKPOINT: usize = 9;
 const SHADOW: usize = 10;
 const COMPRESS: usize = 11;
-const CHECKPOINT_FILE: usize = 12;
-const RESTORE: usize = 13;
-const DETECT: usize = 14;
-const CPTFORK: usize = 15;
-const CHECK_BLOCKS: usize = 16;
-const SEED: usize = 17;
-const LOG: usize = 18;
+const EAR: usize = 12;
+const CHECKPOINT_FILE: usize = 13;
+const RESTORE: usize = 14;
+const DETECT: usize = 15;
+const CPTFORK: usize = 16;
+const CHECK_BLOCKS: usize = 17;
+const SEED: usize = 18;
+const LOG: usize = 19;
 
 /// The options there are, at the index of the constant of the same name. Up to [`DETECT`] they are the
 /// pair's.
-const NAMES: [Name; 19] = [
+const NAMES: [Name; 20] = [
     Name("hs.role"),
     Name("hs.service"),
     Name("hs.machine"),
@@ -126,6 +127,7 @@ const NAMES: [Name; 19] = [
     Name("hs.checkpoint"),
     Name("hs.shadow-mib"),
     Name("hs.compress"),
+    Name("hs.ear"),
     Name("hs.checkpoint-file"),
     Name("hs.restore"),
     Name("hs.detect"),
@@ -377,6 +379,11 @@ impl<'a> Values<'a> {
                 None | Some("none") => Compression::None,
                 Some("lz4") => Compression::Lz4,
                 Some(_) => return Err(self.malformed(COMPRESS, "none or lz4")),
+            },
+            hearing: match self.0[EAR] {
+                None | Some("own") => Hearing::Own,
+                Some("forwarded") => Hearing::Forwarded,
+                Some(_) => return Err(self.malformed(EAR, "own or forwarded")),
             },
             checkpoint_files: self.parsed(
                 CHECKPOINT_FILE,

@@ -23,7 +23,6 @@ use alloc::string::{String, ToString};
 use core::net::SocketAddrV4;
 
 use allocator_api2::boxed::Box;
-use hs_core::checkpoint::Flags;
 use hs_core::class::{Class, ClassId};
 use hs_core::registry::descriptor::{FileMode, UdpFlags};
 use hs_core::registry::thread::{self, Work};
@@ -94,33 +93,35 @@ impl Work for State {
         let node = node();
         loop {
             let seen = node.look();
-            if let Err(error) = self.answer_all(node) {
+            let answered = self.answer_all(node).unwrap_or_else(|error| {
                 log::error!("{error}");
-            }
-            node.keep(false);
+                true
+            });
+            // The answers wait until the spare has what they tell. A lone master answers all the same.
+            node.keep(answered);
             node.rest(seen, None);
         }
     }
 }
 
 impl State {
-    /// Answers all requests that are there.
-    fn answer_all(&mut self, node: &'static Node) -> Result<(), DescriptorError> {
+    /// Answers all requests that are there, and says whether there were any.
+    fn answer_all(&mut self, node: &'static Node) -> Result<bool, DescriptorError> {
         let descriptors = node.descriptors();
         let mut request = [0; TEXT_LEN_MAX];
+        let mut answered = false;
         while let Some((len, from)) = descriptors.recv_from(self.socket, &mut request)? {
+            answered = true;
             let words = core::str::from_utf8(&request[..len]).unwrap_or("");
             let answer = match self.obey(descriptors, words, from) {
                 Ok(Some(answer)) => answer,
                 Ok(None) => continue,
                 Err(error) => format!("error: {error}"),
             };
-            // Not asynchronous: what is answered is with the spare. A lone master answers all the same.
-            let _ = node.checkpoint(Flags::INCREMENTAL);
             descriptors.send_to(self.socket, from, answer.as_bytes())?;
         }
         self.greet(node);
-        Ok(())
+        Ok(answered)
     }
 
     fn obey(

@@ -68,7 +68,7 @@ fn start(node: &'static Node) -> Result<(), String> {
     let kv = Box::try_new_in(Kv { server }, connections)
         .map_err(|_| String::from("there is no memory for the server"))?;
     node.service()
-        .listen(options.port, BACKLOG)
+        .listen_with(options.port, BACKLOG, options.commit)
         .map_err(|error| format!("{error}"))?;
     thread::register_state(Box::leak(kv)).map_err(|error| format!("{error}"))
 }
@@ -98,7 +98,6 @@ impl Work for Kv {
             let round = self
                 .server
                 .round(&mut NodeTransport(node), &Figures(node), &mut scratch, now_ms);
-            node.service().flush(machine.now());
             node.keep(round.changed);
             if !round.busy {
                 let due = round

@@ -3,9 +3,11 @@
 //! ```text
 //! port=6379      where to listen
 //! mem-mib=64     most memory for keys and values
+//! commit=sync    whether replies wait until the spare has what they tell: sync or async
 //! ```
 
 use hs_core::words::{WordError, Words, set};
+use hs_net::commit::Commit;
 
 /// What can be set when the server starts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,6 +16,8 @@ pub struct Options {
     pub port: u16,
     /// Most memory for keys and values, in MiB.
     pub memory_mib: u32,
+    /// Whether replies wait for the spare.
+    pub commit: Commit,
 }
 
 impl Default for Options {
@@ -23,13 +27,14 @@ impl Default for Options {
         Self {
             port: 6379,
             memory_mib: 64,
+            commit: Commit::Sync,
         }
     }
 }
 
 const WORDS: Words = Words {
     application: "kv",
-    options: &["port", "mem-mib"],
+    options: &["port", "mem-mib", "commit"],
 };
 
 /// Most that `mem-mib=` may be.
@@ -49,6 +54,7 @@ impl Options {
                 |port| *port != 0,
                 "a number from 1 to 65535",
             ),
+            "commit" => set(&mut options.commit, value, |_| true, "sync or async"),
             _ => {
                 let fits = |mib: &u32| (1..=MEMORY_MIB_MAX).contains(mib);
                 set(&mut options.memory_mib, value, fits, "a number from 1 to 1048576")
@@ -76,10 +82,16 @@ mod tests {
             parse("mem-mib=8 port=1"),
             Ok(Options {
                 port: 1,
-                memory_mib: 8
+                memory_mib: 8,
+                commit: Commit::Sync
             })
         );
+        assert_eq!(
+            parse("commit=async").map(|options| options.commit),
+            Ok(Commit::Async)
+        );
         for (line, part) in [
+            ("commit=never", "`commit=never` is malformed"),
             ("prt=1", "`prt=1` is not"),
             ("verbose", "`verbose` is not"),
             ("port=0", "`port=0` is malformed"),

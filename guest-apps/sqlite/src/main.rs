@@ -114,15 +114,9 @@ impl Sqlite {
         loop {
             let seen = node.look();
             let round = self.server.round(&mut transport, surroundings);
-            if round.changed && self.sync {
-                node.keep_for_certain();
-            } else {
-                node.keep(round.changed);
-            }
             let more = self.server.deliver(&mut transport, surroundings);
-            if round.busy || more {
-                node.service().flush(node.machine().now());
-            } else {
+            node.keep(round.changed);
+            if !round.busy && !more {
                 node.rest(seen, None);
             }
         }

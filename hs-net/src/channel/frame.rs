@@ -6,7 +6,7 @@
 //!  0      2       3      4          12
 //! +------+-------+------+----------+
 //! | "HS" |version| kind | number   |   number: the sender's session (hello, heartbeat)
-//! +------+-------+------+----------+           or the connection (data, ack, probe)
+//! +------+-------+------+----------+           or the connection (data, ack, probe, heard)
 //! ```
 //!
 //! and goes on by kind:
@@ -18,9 +18,10 @@
 //! 3 data       sequence u64 | sent_us u32 | message
 //! 4 ack        next u64 | limit u64 | echo_us u32 | words u8 | words * u64
 //! 5 probe      nothing
+//! 8 heard      offset u16 | total u16 | bytes of a client's frame from there on, to the end of the datagram
 //!
 //! message:
-//! 1 chunk      flags u8 (1: first, 2: last) | checkpoint 16 | bytes of the stream, to the end of the datagram
+//! 1 chunk      flags u8 (1: first, 2: last, 4: arms) | checkpoint 16 | bytes of the stream, to the end of the datagram
 //! 2 abandon    checkpoint 16
 //! 3 kept       checkpoint 16
 //! 4 refused    checkpoint 16 | why, UTF-8, to the end
@@ -38,7 +39,7 @@ use hs_core::checkpoint::CheckpointId;
 use hs_core::role::{Role, Term};
 
 /// The version of everything in this module.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// Most words of an ack's bitmap: more is refused.
 pub const ACK_WORDS_MAX: usize = 16;
@@ -48,6 +49,9 @@ pub const DATA_HEADER_LEN: usize = HEADER_LEN + 12;
 
 /// Bytes of a chunk before the stream's.
 pub const CHUNK_HEADER_LEN: usize = 18;
+
+/// Bytes of a heard datagram before the frame's.
+pub const HEARD_HEADER_LEN: usize = HEADER_LEN + 4;
 
 /// The shortest payload that a link must carry: an ack with all its words fits.
 pub const DATAGRAM_LEN_MIN: usize = 256;
@@ -60,6 +64,7 @@ const HEARTBEAT: u8 = 2;
 const DATA: u8 = 3;
 const ACK: u8 = 4;
 const PROBE: u8 = 5;
+const HEARD: u8 = 8;
 
 const CHUNK: u8 = 1;
 const ABANDON: u8 = 2;
@@ -68,6 +73,7 @@ const REFUSED: u8 = 4;
 
 const CHUNK_FIRST: u8 = 1;
 const CHUNK_LAST: u8 = 2;
+const CHUNK_ARMS: u8 = 4;
 const HELLO_PAIRED: u8 = 1;
 
 /// One boot of a node, at random: a restarted peer has another.
@@ -96,6 +102,8 @@ pub enum Datagram<'a> {
     Ack(Ack),
     /// The sender wants an ack.
     Probe(Connection),
+    /// The master has received a frame of a client's.
+    Heard(HeardPart<'a>),
 }
 
 /// Who a node is.
@@ -149,6 +157,19 @@ pub struct Data<'a> {
     pub message: &'a [u8],
 }
 
+/// A part of a frame that the master has received from a client: a whole one may be longer than a datagram.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HeardPart<'a> {
+    /// The pairing.
+    pub connection: Connection,
+    /// Where in the frame it lies.
+    pub offset: u16,
+    /// Length of the frame, in bytes.
+    pub total: u16,
+    /// The part.
+    pub bytes: &'a [u8],
+}
+
 /// What has arrived.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ack {
@@ -175,6 +196,8 @@ pub enum Message<'a> {
         first: bool,
         /// Whether it is the last.
         last: bool,
+        /// Whether output waited for this checkpoint: who has it may take over.
+        arms: bool,
         /// The next bytes of the stream.
         bytes: &'a [u8],
     },
@@ -386,6 +409,19 @@ impl<'a> Datagram<'a> {
                 }))
             }
             PROBE => reader.end(Datagram::Probe(Connection(number))),
+            HEARD => {
+                let (offset, total) = (reader.u16()?, reader.u16()?);
+                let bytes = reader.rest;
+                if bytes.is_empty() || usize::from(offset) + bytes.len() > usize::from(total) {
+                    return Err(ParseError::Field("place in a frame"));
+                }
+                Ok(Datagram::Heard(HeardPart {
+                    connection: Connection(number),
+                    offset,
+                    total,
+                    bytes,
+                }))
+            }
             other => Err(ParseError::Kind(other)),
         }
     }
@@ -439,6 +475,13 @@ impl<'a> Datagram<'a> {
                 writer.len
             }
             Datagram::Probe(connection) => Writer::new(into, PROBE, connection.0).len,
+            Datagram::Heard(part) => {
+                let mut writer = Writer::new(into, HEARD, part.connection.0);
+                writer.put(&part.offset.to_le_bytes());
+                writer.put(&part.total.to_le_bytes());
+                writer.put(part.bytes);
+                writer.len
+            }
         }
     }
 }
@@ -453,15 +496,15 @@ impl<'a> Message<'a> {
         match reader.u8()? {
             CHUNK => {
                 let flags = reader.u8()?;
-                if flags & !(CHUNK_FIRST | CHUNK_LAST) != 0 {
+                if flags & !(CHUNK_FIRST | CHUNK_LAST | CHUNK_ARMS) != 0 {
                     return Err(ParseError::Field("chunk flags"));
                 }
                 let checkpoint = reader.checkpoint()?;
-                let (first, last) = (flags & CHUNK_FIRST != 0, flags & CHUNK_LAST != 0);
                 Ok(Message::Chunk {
                     checkpoint,
-                    first,
-                    last,
+                    first: flags & CHUNK_FIRST != 0,
+                    last: flags & CHUNK_LAST != 0,
+                    arms: flags & CHUNK_ARMS != 0,
                     bytes: reader.rest,
                 })
             }
@@ -498,10 +541,16 @@ impl<'a> Message<'a> {
                 checkpoint,
                 first,
                 last,
+                arms,
                 bytes,
             } => {
                 into[CHUNK_HEADER_LEN..CHUNK_HEADER_LEN + bytes.len()].copy_from_slice(bytes);
-                chunk_header(into, checkpoint, *first, *last);
+                let flags = ChunkFlags {
+                    first: *first,
+                    last: *last,
+                    arms: *arms,
+                };
+                chunk_header(into, checkpoint, flags);
                 CHUNK_HEADER_LEN + bytes.len()
             }
             Message::Abandon { checkpoint } => put(into, ABANDON, checkpoint),
@@ -516,13 +565,25 @@ impl<'a> Message<'a> {
     }
 }
 
+/// What is said of a chunk beside its bytes: see [`Message::Chunk`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ChunkFlags {
+    /// The stream's first piece.
+    pub first: bool,
+    /// Its last.
+    pub last: bool,
+    /// Who has the checkpoint may take over.
+    pub arms: bool,
+}
+
 /// Writes the header of a chunk whose bytes already lie behind it.
 ///
 /// # Panics
 /// If `into` is shorter than [`CHUNK_HEADER_LEN`].
-pub fn chunk_header(into: &mut [u8], checkpoint: &CheckpointId, first: bool, last: bool) {
+pub fn chunk_header(into: &mut [u8], checkpoint: &CheckpointId, flags: ChunkFlags) {
     into[0] = CHUNK;
-    into[1] = if first { CHUNK_FIRST } else { 0 } | if last { CHUNK_LAST } else { 0 };
+    let bit = |set, bit| if set { bit } else { 0 };
+    into[1] = bit(flags.first, CHUNK_FIRST) | bit(flags.last, CHUNK_LAST) | bit(flags.arms, CHUNK_ARMS);
     into[2..10].copy_from_slice(&checkpoint.generation.to_le_bytes());
     into[10..18].copy_from_slice(&checkpoint.increment.to_le_bytes());
 }

@@ -85,14 +85,15 @@ fn datagram() -> impl Strategy<Value = Vec<u8>> {
         });
     let chunk = (
         checkpoint(),
-        any::<(bool, bool)>(),
+        any::<(bool, bool, bool)>(),
         prop::collection::vec(any::<u8>(), 0..900),
     )
-        .prop_map(|(checkpoint, (first, last), bytes)| {
+        .prop_map(|(checkpoint, (first, last, arms), bytes)| {
             message_of(&Message::Chunk {
                 checkpoint,
                 first,
                 last,
+                arms,
                 bytes: &bytes,
             })
         });

@@ -103,6 +103,7 @@ fn messages(random: &mut Random, count: usize) -> Vec<Vec<u8>> {
             checkpoint,
             first: number == 0,
             last: false,
+            arms: false,
             bytes: &bytes,
         }
         .emit(&mut message);

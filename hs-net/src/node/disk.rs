@@ -80,6 +80,7 @@ impl Node {
         }
         let (id, term) = (found.id, found.term);
         let (restored, service) = self.take_up(found.image, "hs.restore");
+        service.reset_after_restore(machine.now());
         self.pair.lock().begin_in(term.next());
         self.tell_role();
         log::info!(
@@ -106,6 +107,9 @@ impl Node {
         };
         let pipe = Box::new(Retried::new(self, pipe));
         let sink = checkpointer.load_pipe(pipe, need)?;
+        if need == Need::Required {
+            self.await_other_sinks();
+        }
         self.want_checkpoint();
         Ok(sink)
     }

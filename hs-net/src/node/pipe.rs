@@ -6,7 +6,7 @@ use hs_core::checkpoint::{CheckpointId, CheckpointPipe, Kind, PipeError, PipeWri
 
 use super::Node;
 use crate::channel::flow::MessageBuffer;
-use crate::channel::frame::{CHUNK_HEADER_LEN, chunk_header};
+use crate::channel::frame::{CHUNK_HEADER_LEN, ChunkFlags, chunk_header};
 use crate::pair::{Epoch, Sending};
 
 /// The pair thread is woken when so many messages can be sent, rather than for each: a card is told of all of them at once, and
@@ -26,8 +26,9 @@ impl Pipe {
 impl CheckpointPipe for Pipe {
     fn open(&self, id: CheckpointId, _: Kind) -> Result<Box<dyn PipeWriter>, PipeError> {
         let node = self.node;
+        let arms = node.front.lock().marks.arms(id);
         let mut pair = node.pair.lock();
-        let epoch = match pair.open_transfer(id) {
+        let epoch = match pair.open_transfer(id, arms) {
             Ok(epoch) => epoch,
             Err(error) => {
                 drop(pair);
@@ -44,6 +45,7 @@ impl CheckpointPipe for Pipe {
             len: CHUNK_HEADER_LEN,
             len_max,
             first: true,
+            arms,
             kept: false,
         }))
     }
@@ -138,13 +140,19 @@ struct Writer {
     len: usize,
     len_max: usize,
     first: bool,
+    arms: bool,
     kept: bool,
 }
 
 impl Writer {
     /// Sends the chunk, when there is room.
     fn push(&mut self, last: bool) -> Result<(), PipeError> {
-        chunk_header(self.buffer.space(), &self.id, self.first, last);
+        let flags = ChunkFlags {
+            first: self.first,
+            last,
+            arms: self.arms,
+        };
+        chunk_header(self.buffer.space(), &self.id, flags);
         self.buffer.set_len(self.len);
         self.first = false;
         self.len = CHUNK_HEADER_LEN;

@@ -5,11 +5,12 @@
 
 use alloc::boxed::Box;
 use alloc::vec;
+use core::sync::atomic::Ordering;
 use core::time::Duration;
 
 use hs_core::event::{Event, Status};
 use hs_core::platform::{Instant, Nic};
-use hs_core::role::Role;
+use hs_core::role::{Hearing, Role};
 use hs_core::sync::{Mutex, MutexGuard};
 
 use super::Node;
@@ -78,6 +79,8 @@ pub(super) struct PairThread {
     service: Wire,
     /// Headers, then a datagram.
     frame: Box<[u8]>,
+    /// Headers, then a datagram of what a client has sent.
+    heard: Box<[u8]>,
     /// The frame could not be sent: so long it is. The card will say when it can.
     stalled: Option<usize>,
     ready_told: bool,
@@ -116,6 +119,7 @@ impl PairThread {
                 false,
             ),
             frame: vec![0; node.setup.cluster_nic.frame_len_max()].into_boxed_slice(),
+            heard: vec![0; node.setup.cluster_nic.frame_len_max()].into_boxed_slice(),
             stalled: None,
             ready_told: false,
             status_at: node.setup.machine.now(),
@@ -151,6 +155,12 @@ impl PairThread {
         let mut pair = node.pair.lock();
         let now = machine.now();
         let read = self.read(&mut pair, now);
+        if let Some(checkpoint) = pair.take_kept() {
+            // No lock is held while another is taken; and clients come before what is said to the spare.
+            drop(pair);
+            node.release_output(checkpoint);
+            pair = node.pair.lock();
+        }
         let now = machine.now();
         pair.on_time(now);
         let sent = self.send(&mut pair, now);
@@ -176,6 +186,9 @@ impl PairThread {
                 Received::Datagram(datagram) => {
                     pair.on_datagram(Network::Cluster, datagram, now);
                     cluster.learn_peer(frame);
+                    if let Some(frame) = pair.take_heard() {
+                        node.hear(frame);
+                    }
                 }
                 Received::Arp(reply) => {
                     // Whoever asked will ask again.
@@ -189,6 +202,7 @@ impl PairThread {
             }
         });
         let role = pair.role();
+        let listens = node.setup.pair.hearing == Hearing::Own;
         let service = &mut self.service;
         let mut hear = |frame: &[u8], at| match service.receive(frame) {
             Received::Datagram(datagram) => {
@@ -197,6 +211,7 @@ impl PairThread {
             }
             Received::Echo(echo) if echo.is_reply => pair.on_echo(echo.identifier, echo.sequence, at),
             Received::Echo(request) => answer(service, node.setup.service_nic, &request),
+            Received::Other if role == Role::Spare && listens => node.hear(frame),
             Received::Arp(_) | Received::Refused(_) | Received::Other => {}
         };
         let mut inbox = node.inbox.lock();
@@ -240,7 +255,7 @@ impl PairThread {
             let _ = service_nic.transmit(&beats[..len]);
             service_nic.kick();
         }
-        let mut sent = 0;
+        let mut sent = self.forward(pair);
         while sent < FRAMES_PER_ROUND {
             let len = match self.stalled.take() {
                 Some(len) => len,
@@ -259,6 +274,32 @@ impl PairThread {
             cluster_nic.kick();
         }
         if self.stalled.is_some() { 0 } else { sent }
+    }
+
+    /// Forwards what clients have sent, if the spare cannot listen for itself. Returns the number of frames.
+    fn forward(&mut self, pair: &Pair) -> usize {
+        let nic = self.node.setup.cluster_nic;
+        let mut outbox = self.node.forwarded.lock();
+        let Some(outbox) = outbox.as_mut() else { return 0 };
+        let mut sent = 0;
+        while let Some(frame) = outbox.next()
+            && sent < FRAMES_PER_ROUND
+        {
+            let mut offset = 0;
+            while offset < frame.len()
+                && let Some((len, rest)) = pair.forward(frame, offset, &mut self.heard[HEADERS_LEN..])
+            {
+                let len = self.cluster.wrap(&mut self.heard, len);
+                // What is lost its client sends again, after a while.
+                let _ = nic.transmit(&self.heard[..len]);
+                (offset, sent) = (rest, sent + 1);
+            }
+            outbox.forget();
+        }
+        if sent > 0 {
+            nic.kick();
+        }
+        sent
     }
 
     fn wake_others(&self, pair: &Pair, heard: bool) {
@@ -313,6 +354,9 @@ impl PairThread {
                     if checkpointer.is_open() {
                         node.want_checkpoint();
                     }
+                }
+                if !node.others_required.load(Ordering::Relaxed) {
+                    node.let_output_go();
                 }
                 node.room.raise();
             }

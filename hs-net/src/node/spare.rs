@@ -16,7 +16,7 @@ use super::Node;
 use crate::channel::frame::Message;
 use crate::pair::Epoch;
 use crate::raw;
-use crate::service::Service;
+use crate::service::{Resumed, Service, Unseen};
 
 /// Checkpoints that are taken in at once, at least: the master may have been told another `ncon`.
 const STREAMS_MIN: usize = 8;
@@ -41,6 +41,7 @@ pub(super) fn run(node: &'static Node) {
         node,
         image,
         epoch: None,
+        armed_from: None,
         ready_in: None,
     };
     let mut buffer = node.pair.lock().message_buffer();
@@ -70,7 +71,9 @@ struct Reader {
     image: Image,
     /// The pairing that the streams belong to.
     epoch: Option<Epoch>,
-    /// The pairing in which the image became whole.
+    /// The first checkpoint of it that output has waited for.
+    armed_from: Option<CheckpointId>,
+    /// The pairing in which it could take over first.
     ready_in: Option<Epoch>,
 }
 
@@ -78,6 +81,7 @@ impl Reader {
     fn read(&mut self, epoch: Epoch, message: &[u8]) {
         if self.epoch != Some(epoch) {
             self.epoch = Some(epoch);
+            self.armed_from = None;
             self.image.start_over();
         }
         match Message::parse(message) {
@@ -85,8 +89,12 @@ impl Reader {
                 checkpoint,
                 first,
                 last,
+                arms,
                 bytes,
             }) => {
+                if arms && self.armed_from.is_none_or(|from| checkpoint < from) {
+                    self.armed_from = Some(checkpoint);
+                }
                 self.chunk(epoch, checkpoint, first, last, bytes);
             }
             Ok(Message::Abandon { checkpoint }) => self.image.abandon(checkpoint),
@@ -120,11 +128,16 @@ impl Reader {
     }
 
     fn acknowledge(&mut self, epoch: Epoch, kept: &[CheckpointId]) {
+        let mut armed = false;
         for &checkpoint in kept {
-            self.node.pair.lock().hold_image(epoch);
+            // Clients may have seen what came after an earlier one.
+            armed |= self.armed_from.is_some_and(|from| from <= checkpoint);
+            if armed {
+                self.node.pair.lock().hold_image(epoch);
+            }
             self.node.answer(&Message::Kept { checkpoint });
         }
-        if !kept.is_empty() && self.ready_in != Some(epoch) {
+        if armed && self.ready_in != Some(epoch) {
             self.ready_in = Some(epoch);
             self.node.setup.machine.emit(&Event::Ready);
         }
@@ -152,9 +165,9 @@ impl Node {
         }
     }
 
-    /// Takes up what the image holds: memory, library, descriptors and stack; ends this node as `doing` says, if it cannot.
+    /// Takes up what the image holds: memory, library, descriptors and stack, whose connections are still as they were; ends
+    /// this node as `doing` says, if it cannot.
     pub(super) fn take_up(&'static self, image: Image, doing: &str) -> (Restored, &'static mut Service) {
-        let machine = self.setup.machine;
         let restored = match restore::restore(image) {
             Ok(restored) => restored,
             Err(error) => self.end(&format!("{doing}: {error}")),
@@ -165,7 +178,6 @@ impl Node {
             self.end(&format!("{doing}: the checkpoint holds no service stack"));
         };
         self.descriptors().restore(&restored.descriptors, service);
-        service.reset_after_takeover(machine.now(), self.setup.service_nic.mac());
         (restored, service)
     }
 
@@ -176,12 +188,14 @@ impl Node {
         self.mount();
         self.remove_signs();
         let (restored, service) = self.take_up(image, "takeover failed");
+        let resumed = self.resume_connections(service, Unseen::TakenIn);
         let in_place = machine.now();
 
-        let announced = self.announce();
         self.setup.service_nic.notify(&self.application);
         self.begin_service(service);
-        self.service().flush(announced);
+        // What the old master's checkpoint held comes first, answers to what it did not hold next, and who has the address now last.
+        self.service().flush(in_place);
+        let announced = self.announce();
 
         self.begin_checkpoints();
         self.pair.lock().finish_takeover();
@@ -198,7 +212,20 @@ impl Node {
             restored.id,
             restored.term
         );
+        log::info!(
+            "{} connections go on, {} were reset; {} frames of clients were taken up",
+            resumed.connections,
+            resumed.reset,
+            resumed.taken_in
+        );
         self.go_on(&restored, "takeover failed");
+    }
+
+    /// Has the restored connections go on, with what this node has heard of clients.
+    fn resume_connections(&self, service: &mut Service, unseen: Unseen) -> Resumed {
+        let ear = self.ear.lock().take();
+        let ear = ear.expect("a spare has an ear until it takes over, once");
+        service.take_over(self.setup.machine.now(), &ear, unseen)
     }
 
     /// The last steps of a restored master: signals, hooks, and the workers last.

@@ -5,16 +5,21 @@
 //!     let seen = node.look();        // what has arrived is in the service stack now
 //!     …                              // the application's own work: events, bytes in, bytes out
 //!     node.keep(changed);            // a checkpoint beside the application, if it is due
-//!     node.rest(seen, None);         // what was said goes out; sleeps until something happens
+//!     node.rest(seen, None);         // sleeps until something happens
 //! }
 //! ```
+//!
+//! What the application says goes out when the spare has the state that it comes from ([`commit`](crate::commit)); so whoever
+//! serves clients calls [`keep`](Node::keep) or [`rest`](Node::rest) at the end of each turn, where its state is whole.
 
+use core::sync::atomic::Ordering;
 use core::time::Duration;
 
 use hs_core::checkpoint::{CheckpointError, Flags};
 use hs_core::platform::Instant;
 
 use super::Node;
+use crate::commit::Due;
 use crate::service::ConnectionId;
 
 /// How long [`Node::keep_for_certain`] tries.
@@ -46,11 +51,30 @@ impl Node {
         })
     }
 
-    /// Takes an asynchronous, incremental checkpoint, if the application has `changed` or the node [wants
-    /// one](Node::checkpoint_wanted). One that is refused for now or lost later the node remembers, and wants again.
-    pub fn keep(&self, changed: bool) {
-        if changed || self.checkpoint_wanted() {
+    /// Takes an asynchronous, incremental checkpoint when one is due: as soon as the application has `changed` or something that it
+    /// said waits to go out, and none is in flight; or the node [wants one](Node::checkpoint_wanted). What was changed while one is in
+    /// flight is remembered, and the [signal](Node::signal) is raised when it is time for the next. One that is refused for now or lost
+    /// later the node remembers too.
+    ///
+    /// # Panics
+    /// On a spare: applications run on masters.
+    pub fn keep(&'static self, changed: bool) {
+        if changed {
+            self.changed.store(true, Ordering::SeqCst);
+        }
+        self.service().flush(self.setup.machine.now());
+        self.keep_what_is_due();
+    }
+
+    /// Takes the checkpoint that is due, or says when one is.
+    fn keep_what_is_due(&self) -> Option<Instant> {
+        let due = self.checkpoint_due(self.unkept());
+        if due == Due::Now || self.checkpoint_wanted() {
             let _ = self.checkpoint(Flags::ASYNC | Flags::INCREMENTAL);
+        }
+        match due {
+            Due::At(at) => Some(at),
+            Due::Now | Due::Never => None,
         }
     }
 
@@ -75,18 +99,16 @@ impl Node {
         }
     }
 
-    /// Sends what was said, and sleeps until something has happened after the [look](Node::look) that returned `seen`, or
-    /// until `due`.
+    /// Sleeps until something has happened after the [look](Node::look) that returned `seen`, or until `due`. What was said
+    /// since the last [`keep`](Node::keep) gets its checkpoint first.
     ///
     /// # Panics
     /// On a spare: applications run on masters.
     pub fn rest(&'static self, seen: u32, due: Option<Instant>) {
-        let poll_at = {
-            let mut service = self.service();
-            service.flush(self.setup.machine.now());
-            service.poll_at(self.setup.machine.now())
-        };
+        self.service().flush(self.setup.machine.now());
+        let keep_at = self.keep_what_is_due();
+        let poll_at = self.service().poll_at(self.setup.machine.now());
         self.application
-            .wait(seen, [poll_at, due].into_iter().flatten().min());
+            .wait(seen, [poll_at, keep_at, due].into_iter().flatten().min());
     }
 }

@@ -101,7 +101,7 @@ impl Pair {
                     self.part(None);
                 }
                 self.channel.open(connection, hello.datagram_len_max.into());
-                self.transfers.begin_epoch();
+                self.begin_epoch();
                 let deadline = match self.role {
                     Role::Master => self.settings.deadline * MASTER_PATIENCE,
                     Role::Spare => self.settings.deadline,

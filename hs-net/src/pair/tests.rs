@@ -8,7 +8,7 @@ use hs_core::checkpoint::{CheckpointId, PipeError};
 use proptest::prelude::*;
 
 use super::*;
-use crate::channel::frame::chunk_header;
+use crate::channel::frame::{ChunkFlags, chunk_header};
 use crate::sim::{Link, Random, Weather};
 
 const DATAGRAM_LEN: usize = 1472;
@@ -106,7 +106,7 @@ impl End {
     }
 
     fn send_checkpoint(&mut self, id: CheckpointId, bytes: Vec<u8>) {
-        match self.pair.open_transfer(id) {
+        match self.pair.open_transfer(id, true) {
             Ok(epoch) => self.senders.push(Sender {
                 id,
                 epoch,
@@ -180,6 +180,7 @@ impl End {
                     first,
                     last,
                     bytes,
+                    ..
                 } => {
                     if first {
                         assert!(self.incoming.insert(checkpoint, Vec::new()).is_none());
@@ -216,7 +217,12 @@ impl End {
                 let last = sender.sent + len == sender.bytes.len();
                 let chunk = &sender.bytes[sender.sent..sender.sent + len];
                 self.buffer.space()[HEADER..HEADER + len].copy_from_slice(chunk);
-                chunk_header(self.buffer.space(), &sender.id, sender.sent == 0, last);
+                let flags = ChunkFlags {
+                    first: sender.sent == 0,
+                    last,
+                    arms: true,
+                };
+                chunk_header(self.buffer.space(), &sender.id, flags);
                 self.buffer.set_len(HEADER + len);
                 match self
                     .pair

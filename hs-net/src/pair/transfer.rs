@@ -84,11 +84,17 @@ pub enum Sending {
 }
 
 impl Pair {
-    /// Begins a transfer.
+    /// Whatever is on its way, or was said of it, is of the past.
+    pub(super) fn begin_epoch(&mut self) {
+        self.transfers.begin_epoch();
+        (self.kept, self.armed_from) = (None, None);
+    }
+
+    /// Begins a transfer. `arms`: who has the checkpoint may take over.
     ///
     /// # Errors
     /// There is no spare, it was cancelled already, or too many are under way.
-    pub fn open_transfer(&mut self, checkpoint: CheckpointId) -> Result<Epoch, PipeError> {
+    pub fn open_transfer(&mut self, checkpoint: CheckpointId, arms: bool) -> Result<Epoch, PipeError> {
         if self.peer.is_none() {
             return Err(PipeError::Disconnected);
         }
@@ -100,6 +106,9 @@ impl Pair {
             return Err(PipeError::Full);
         }
         self.transfers.live.push((checkpoint, Fate::Open));
+        if arms && self.armed_from.is_none_or(|from| checkpoint < from) {
+            self.armed_from = Some(checkpoint);
+        }
         Ok(self.transfers.epoch())
     }
 
@@ -204,7 +213,10 @@ impl Pair {
         while self.channel.take(&mut self.buffer) {
             match Message::parse(self.buffer.message()) {
                 Ok(Message::Kept { checkpoint }) => {
-                    self.holds_image |= self.transfers.settle(checkpoint, Fate::Kept);
+                    if self.transfers.settle(checkpoint, Fate::Kept) {
+                        self.kept = self.kept.max(Some(checkpoint));
+                        self.holds_image |= self.armed_from.is_some_and(|from| from <= checkpoint);
+                    }
                 }
                 Ok(Message::Refused { checkpoint, why }) => {
                     let why = format!("the spare refused checkpoint {checkpoint}: {why}");

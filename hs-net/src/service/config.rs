@@ -21,6 +21,8 @@ pub struct ServiceConfig {
     pub udp_datagrams_max: usize,
     /// The commit queue, in bytes, a multiple of 8.
     pub queue_len: usize,
+    /// The queue of services that opted out, in bytes, a multiple of 8.
+    pub prompt_queue_len: usize,
     /// Longest frame, with the 14 bytes of the Ethernet header; the same on both machines.
     pub frame_len_max: usize,
     /// A silent client is asked whether it lives after this.
@@ -44,6 +46,7 @@ impl ServiceConfig {
             udp_buffer_len: 8 << 10,
             udp_datagrams_max: 32,
             queue_len: 1 << 20,
+            prompt_queue_len: 128 << 10,
             frame_len_max: 1514,
             keep_alive: Duration::from_secs(15),
             timeout: Duration::from_secs(60),
@@ -69,6 +72,7 @@ impl ServiceConfig {
         self.slots() * (buffers + (2 << 10))
             + super::UDP_SOCKETS_MAX * (udp_buffers + (2 << 10))
             + self.queue_len.next_power_of_two()
+            + self.prompt_queue_len.next_power_of_two()
             + (256 << 10)
     }
 

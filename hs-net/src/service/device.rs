@@ -3,14 +3,14 @@
 use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
 
+use super::output::Output;
 use crate::checksum;
-use crate::commit::CommitQueue;
 
 /// A device for one call into the stack. When the queue has no room for a frame of full length, it neither gives the
 /// received frame nor takes one.
 pub(super) struct QueueDevice<'a> {
     pub(super) received: Option<&'a [u8]>,
-    pub(super) queue: &'a mut CommitQueue,
+    pub(super) output: &'a mut Output,
     pub(super) frame_len_max: usize,
 }
 
@@ -25,16 +25,16 @@ impl Device for QueueDevice<'_> {
         Self: 'a;
 
     fn receive(&mut self, _: Instant) -> Option<(Received<'_>, Append<'_>)> {
-        if !self.queue.has_room(self.frame_len_max) {
+        if !self.output.has_room(self.frame_len_max) {
             return None;
         }
-        Some((Received(self.received.take()?), Append(self.queue)))
+        Some((Received(self.received.take()?), Append(self.output)))
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Append<'_>> {
-        self.queue
+        self.output
             .has_room(self.frame_len_max)
-            .then_some(Append(self.queue))
+            .then_some(Append(self.output))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -55,7 +55,7 @@ impl RxToken for Received<'_> {
     }
 }
 
-pub(super) struct Append<'a>(&'a mut CommitQueue);
+pub(super) struct Append<'a>(&'a mut Output);
 
 impl TxToken for Append<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, with: F) -> R {

@@ -87,6 +87,8 @@ pub(super) struct Entry {
     pub(super) unread: usize,
     pub(super) finished: bool,
     pub(super) wants_room: bool,
+    /// It is of a service that opted out of output commit.
+    pub(super) prompt: bool,
 }
 
 impl Entry {
@@ -102,6 +104,7 @@ impl Entry {
             unread: 0,
             finished: false,
             wants_room: false,
+            prompt: false,
         }
     }
 
@@ -119,6 +122,7 @@ impl Entry {
         self.news = News::default();
         (self.unread, self.finished, self.wants_room) = (0, false, false);
         self.peer = None;
+        self.prompt = false;
     }
 
     /// The application is done with it.

@@ -9,6 +9,7 @@ use smoltcp::wire::IpAddress;
 use super::Service;
 use super::entry::{Entry, Phase};
 use super::probe::Syn;
+use crate::commit::Commit;
 
 /// Most ports that a service listens on.
 pub const LISTENERS_MAX: usize = 8;
@@ -54,6 +55,21 @@ impl Service {
         self.listen_for(None, port, backlog)
     }
 
+    /// As [`listen`](Service::listen), for a service that may opt out of output commit with [`Commit::Async`]; the log says
+    /// so then.
+    ///
+    /// # Errors
+    /// See [`ListenError`].
+    pub fn listen_with(&mut self, port: u16, backlog: usize, commit: Commit) -> Result<(), ListenError> {
+        self.listen_for(None, port, backlog)?;
+        if commit == Commit::Async {
+            let free = self.output.prompt_ports.iter_mut().find(|place| **place == 0);
+            *free.ok_or(ListenError::TooMany)? = port;
+            log::warn!("port {port}: what is answered does not wait for the spare, and may be lost");
+        }
+        Ok(())
+    }
+
     /// As [`listen`](Service::listen), for descriptor `number`, if it is for one.
     pub(crate) fn listen_for(
         &mut self,
@@ -94,7 +110,13 @@ impl Service {
         for index in 0..LISTENERS_MAX {
             if self.listeners[index].is_some_and(|listener| listener.number == Some(number)) {
                 self.hide(index);
-                self.listeners[index] = None;
+                let listener = self.listeners[index].take();
+                let port = listener.map_or(0, |listener| listener.port);
+                self.output
+                    .prompt_ports
+                    .iter_mut()
+                    .filter(|place| **place == port)
+                    .for_each(|place| *place = 0);
             }
         }
     }
@@ -206,6 +228,7 @@ impl Service {
                 until_us: now.total_micros() + self.config.half_open_us(),
             });
             (entry.port, entry.peer) = (port, Some((syn.mac, syn.remote)));
+            entry.prompt = self.output.prompt_ports.contains(&port);
             if let Some(listener) = &mut self.listeners[index] {
                 listener.armed = None;
             }

@@ -3,9 +3,7 @@
 use super::{FRAME_LEN_MAX, PORT, SERVICE};
 use allocator_api2::boxed::Box as ClassBox;
 use hs_core::checkpoint::file::CheckpointFiles;
-use hs_core::checkpoint::{
-    CheckpointId, CheckpointPipe, Compression, Flags, Kind, Need, PipeError, PipeWriter,
-};
+use hs_core::checkpoint::{CheckpointId, CheckpointPipe, Compression, Kind, Need, PipeError, PipeWriter};
 use hs_core::class::{Class, ClassId};
 use hs_core::event::Event;
 use hs_core::host::{HostMachine, HostMemory, VolatileFiles};
@@ -13,7 +11,7 @@ use hs_core::platform::{Nic, RingFull};
 use hs_core::policy::Choice;
 use hs_core::registry::thread::{Work, register_state};
 use hs_core::restore::Source;
-use hs_core::role::{Network, PairConfig, Role};
+use hs_core::role::{Hearing, Network, PairConfig, Role};
 use hs_core::sync::Signal;
 use hs_net::detect::{Detection, Liveness, register};
 use hs_net::node::{Node, Start, run, run_unthreaded};
@@ -83,9 +81,9 @@ impl Nic for Card {
         })
     }
 
-    fn transmit(&self, frame: &[u8]) -> Result<(), RingFull> {
+    fn transmit_parts(&self, parts: &[&[u8]]) -> Result<(), RingFull> {
         // A hub that is gone, as at the end of a test, loses frames.
-        let _ = self.socket.send(frame);
+        let _ = self.socket.send(&parts.concat());
         Ok(())
     }
 
@@ -151,6 +149,7 @@ pub(crate) fn node(role: &str, service: u16, cluster: u16, words: &[String]) -> 
         checkpoint: Choice::Auto,
         shadow_pages: 1024,
         compression: Compression::Lz4,
+        hearing: Hearing::Own,
         checkpoint_files: word("files").map(|name| CheckpointFiles::new(name).expect("a base name")),
         restore: word("restore").map(|name| Source::parse(name).expect("a name")),
         detection: Some(Detection::parse(word("detect").unwrap_or("heartbeat")).expect("signs")),
@@ -226,10 +225,9 @@ impl Work for Count {
             node.load_pipe(pipe, Need::Optional).expect("room for a pipe");
         }
         loop {
-            let seen = node.signal().seen();
-            let mut answers = Vec::new();
+            let seen = node.look();
+            let before = self.bytes;
             let mut service = node.service();
-            service.poll(node.machine().now());
             while let Some(event) = service.next_event() {
                 let mut bytes = [0; 4096];
                 loop {
@@ -237,7 +235,8 @@ impl Work for Count {
                         Ok(0) | Err(ConnectionError::Gone) => break,
                         Ok(received) => {
                             self.bytes += received as u64;
-                            answers.push((event.connection, self.bytes));
+                            // A client waits for its answer before it asks again: there is room.
+                            let _ = service.send(event.connection, &self.bytes.to_le_bytes());
                         }
                         Err(ConnectionError::Finished) => {
                             service.close(event.connection);
@@ -246,21 +245,9 @@ impl Work for Count {
                     }
                 }
             }
-            let deadline = service.poll_at(node.machine().now());
             drop(service);
-            if !answers.is_empty() || node.checkpoint_wanted() {
-                // A lone master has nobody to tell: it answers all the same.
-                let _ = node.checkpoint(Flags::INCREMENTAL);
-            }
-            if answers.is_empty() {
-                node.signal().wait(seen, deadline);
-                continue;
-            }
-            let mut service = node.service();
-            for (connection, count) in answers {
-                let _ = service.send(connection, &count.to_le_bytes());
-            }
-            service.flush(node.machine().now());
+            node.keep(self.bytes != before);
+            node.rest(seen, None);
         }
     }
 }

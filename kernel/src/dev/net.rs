@@ -364,18 +364,24 @@ impl Nic for VirtioNet {
         false
     }
 
-    fn transmit(&self, frame: &[u8]) -> Result<(), RingFull> {
-        if !(ETHERNET_HEADER_LEN..=self.frame_len_max).contains(&frame.len()) {
-            let (len, max) = (frame.len(), self.frame_len_max);
+    fn transmit_parts(&self, parts: &[&[u8]]) -> Result<(), RingFull> {
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        if !(ETHERNET_HEADER_LEN..=self.frame_len_max).contains(&len) {
+            let max = self.frame_len_max;
             log::warn!(
                 "virtio-net: dropped a frame of {len} bytes instead of {ETHERNET_HEADER_LEN} to {max}"
             );
             return Ok(());
         }
         let mut buffer = self.take_free()?;
-        let len = VIRTIO_HEADER_LEN + frame.len();
+        let len = VIRTIO_HEADER_LEN + len;
         // The header was zero from the start.
-        buffer[VIRTIO_HEADER_LEN..len].copy_from_slice(frame);
+        let mut space = &mut buffer[VIRTIO_HEADER_LEN..len];
+        for part in parts {
+            let (into, rest) = space.split_at_mut(part.len());
+            into.copy_from_slice(part);
+            space = rest;
+        }
         let mut transmit = self.transmit.lock();
         transmit.queue.give_readable(buffer, len);
         transmit.unkicked = true;

@@ -12,6 +12,7 @@ use allocator_api2::vec::Vec as ClassVec;
 
 use super::super::*;
 use super::Dice;
+use crate::checkpoint::Quiesced;
 use crate::class::{Class, ClassId};
 use crate::format::{Content, Decoder, Item, Limits};
 use crate::host::{HostMachine, HostMemory, Session};
@@ -677,7 +678,13 @@ fn a_synchronous_checkpoint_returns_when_the_spare_has_it_or_lost_it() {
 
 #[test]
 fn the_locks_are_let_go_before_the_wait() {
-    struct Guard<'a>(&'a Mutex<bool>);
+    struct Guard<'a>(&'a Mutex<bool>, &'a Mutex<Option<CheckpointId>>);
+    impl Quiesced for Guard<'_> {
+        fn frozen(&mut self, id: CheckpointId) {
+            assert!(*self.0.lock().unwrap(), "before it is let go");
+            *self.1.lock().unwrap() = Some(id);
+        }
+    }
     impl Drop for Guard<'_> {
         fn drop(&mut self) {
             *self.0.lock().unwrap() = false;
@@ -687,11 +694,12 @@ fn the_locks_are_let_go_before_the_wait() {
     let (checkpointer, held) = checkpointer(session.memory(), 1);
     checkpointer.spare_joined();
     let quiet = Mutex::new(false);
+    let frozen = Mutex::new(None);
     thread::scope(|scope| {
         let caller = scope.spawn(|| {
             checkpointer.checkpoint(Flags::empty(), || {
                 *quiet.lock().unwrap() = true;
-                Guard(&quiet)
+                Guard(&quiet, &frozen)
             })
         });
         let id = CheckpointId {
@@ -704,6 +712,7 @@ fn the_locks_are_let_go_before_the_wait() {
         held.decide(id, Ok(()));
         caller.join().unwrap().unwrap();
         assert!(!*quiet.lock().unwrap());
+        assert_eq!(*frozen.lock().unwrap(), Some(id), "it was told the number");
     });
 }
 

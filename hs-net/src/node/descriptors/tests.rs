@@ -16,7 +16,7 @@ use hs_core::host::{HostFiles, HostMachine, Session};
 use hs_core::platform::{Machine, Nic, RingFull};
 use hs_core::policy::Choice;
 use hs_core::registry::descriptor::{DescriptorError as RegistryError, FileMode, FilePath, descriptors};
-use hs_core::role::{Network, PairConfig, Role};
+use hs_core::role::{Hearing, Network, PairConfig, Role};
 use hs_core::sync::Signal;
 
 use super::*;
@@ -43,7 +43,7 @@ impl Nic for Unplugged {
         false
     }
 
-    fn transmit(&self, _: &[u8]) -> Result<(), RingFull> {
+    fn transmit_parts(&self, _: &[&[u8]]) -> Result<(), RingFull> {
         Ok(())
     }
 
@@ -74,6 +74,7 @@ fn node(session: &Session) -> &'static Node {
         checkpoint: Choice::Auto,
         shadow_pages: 0,
         compression: Compression::None,
+        hearing: Hearing::Own,
         checkpoint_files: None,
         restore: None,
         detection: None,

@@ -207,15 +207,15 @@ fn a_restored_stack_keeps_what_waits_in_its_sockets() {
     let port = world.open(1, 3, 0);
     world.ends[1].udp_send(3, Some(at(0, 53)), b"before").unwrap();
     world.settle();
-    let other_mac = [2, 0, 0, 0, 0, 7];
-    world.ends[0].reset_after_takeover(Instant::from_micros(77), other_mac);
-    world.ends[1].udp_send(3, Some(at(0, 53)), b"unheard").unwrap();
+    world.ends[0].reset_after_restore(Instant::from_micros(77));
+    world.ends[1].udp_send(3, Some(at(0, 53)), b"after").unwrap();
     world.settle();
-    // The client has learnt the new address.
     world.ends[0].udp_send(3, Some(at(1, port)), b"here").unwrap();
     world.run_until(world.now + Duration::from_secs(2));
     assert_eq!(world.read(1, 3), [(b"here".to_vec(), at(0, 53))]);
-    assert_eq!(world.read(0, 3)[0].0, b"before");
+    let kept = world.read(0, 3);
+    assert_eq!(kept[0].0, b"before");
+    assert_eq!(kept[1].0, b"after");
 }
 
 #[derive(Clone, Debug)]
