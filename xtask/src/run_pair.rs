@@ -92,6 +92,9 @@ pub(crate) struct Options {
     /// Memory of the master for copies of pages, so that only what is different in them is sent; 0 sends them whole.
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(0..=256))]
     shadow: Option<u32>,
+    /// How the spare hears clients: by itself, or of what the master forwards, for switches that hand frames to known addresses only.
+    #[arg(long, value_name = "HOW", value_parser = ["own", "forwarded"])]
+    ear: Option<String>,
     /// Keeps checkpoints on the disk too, in two files of this base name: HSCPT for HSCPT0.CPT and HSCPT1.CPT.
     #[arg(long, value_name = "NAME", value_parser = checked(CheckpointFiles::new))]
     checkpoint_file: Option<String>,
@@ -101,6 +104,9 @@ pub(crate) struct Options {
     /// What says that the master has failed: heartbeat, icmp, file:NAME, or several as in all(heartbeat,icmp).
     #[arg(long, value_name = "SIGNS", value_parser = checked(Detection::parse))]
     detect: Option<String>,
+    /// Tells the application this beside what qemu/pair.toml has for it; may be repeated. The later of two words wins.
+    #[arg(long = "word", value_name = "NAME=VALUE")]
+    words: Vec<String>,
     /// Prints the guests' logs from this level on (error, warn, info, debug, trace); implies --headless.
     #[arg(long, value_name = "LEVEL", value_parser = ["error", "warn", "info", "debug", "trace"])]
     log: Option<String>,
@@ -114,6 +120,7 @@ impl Options {
             ("hs.cptfork", &self.cptfork),
             ("hs.checkpoint", &self.checkpoint),
             ("hs.compress", &self.compress),
+            ("hs.ear", &self.ear),
             ("hs.shadow-mib", &shadow_mib),
             ("hs.checkpoint-file", &self.checkpoint_file),
             (RESTORE, &self.restore),
@@ -159,6 +166,7 @@ pub(crate) struct Orders {
     memory_mib: Option<u32>,
     seed: u64,
     kernel_options: Vec<String>,
+    words: Vec<String>,
     log: Option<String>,
 }
 
@@ -197,6 +205,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
             .seed
             .unwrap_or_else(|| RandomState::new().hash_one(number) & 0xffff_ffff),
         kernel_options,
+        words: options.words,
         log: options.log,
     };
     let mut files: Vec<BorrowedFd<'_>> = vec![listener.as_fd(), findable.as_fd(), disk.as_fd()];
@@ -236,11 +245,12 @@ pub(crate) fn inside(orders: Orders, files: Vec<OwnedFd>, channel: OwnedFd) -> R
     let app = plan.app(&orders.app)?;
     netns::make_network(&plan)?;
     let accelerator = accel::settle(orders.accel, &machine, &orders.image)?;
+    let words = [&app.words[..], &orders.words].concat();
     let mut pair = Pair::start(&Ingredients {
         plan: &plan,
         machine: &machine,
         options: &orders.kernel_options,
-        words: &app.words,
+        words: &words,
         images: [orders.image.clone(), orders.image.clone()],
         accelerator,
         cpu: None,
@@ -571,6 +581,7 @@ mod tests {
             "--mem 1",
             "--accel xen",
             "--compress zip",
+            "--ear open",
             "--shadow 257",
             "--cptfork fork",
             "--checkpoint lazy",
