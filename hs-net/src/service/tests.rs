@@ -1,5 +1,7 @@
 //! The service stack against a client that is smoltcp too, back to back.
 
+mod takeover;
+
 use core::time::Duration;
 use std::boxed::Box as StdBox;
 use std::collections::VecDeque;
@@ -187,14 +189,13 @@ impl World {
     /// One exchange of frames; whether there were any.
     fn step(&mut self) -> bool {
         self.service.egress(self.now);
-        let queue = self.service.queue();
-        queue.release(queue.tail());
+        self.service.release_all();
         let mut moved = false;
-        while let Some(frame) = queue.front() {
+        while let Some(frame) = self.service.next_frame() {
             if !self.random.chance(self.loss_per_mille) {
                 self.card.received.push_back(frame.to_vec());
             }
-            queue.pop();
+            self.service.forget_frame();
             moved = true;
         }
         let now = StackInstant::from_micros(self.now.as_micros() as i64);
