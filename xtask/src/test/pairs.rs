@@ -39,14 +39,15 @@ pub(super) fn takeover(ground: &Ground) -> Result<String> {
     Ok(took)
 }
 
-/// The same on plain copies. A checkpoint of everything takes its time there, so that nothing is promised but what was
-/// acknowledged.
+/// The same on plain copies, and in the thesis's asynchronous mode: a checkpoint of everything takes its time, and clients would
+/// wait for each. Nothing is promised but what was acknowledged.
 pub(super) fn takeover_without_kernel(ground: &Ground) -> Result<String> {
     let image = guest_build::image("kv", Variant::Usual);
     let options = ["hs.cptfork=plain".to_owned()];
+    let words = [&ground.plan.app("kv")?.words[..], &["commit=async".to_owned()]].concat();
     let mut pair = Pair::start(&Ingredients {
         options: &options,
-        ..ground.ingredients(&ground.plan.app("kv")?.words, [image.clone(), image])?
+        ..ground.ingredients(&words, [image.clone(), image])?
     })?;
     pair.wait_until_ready(READY_LIMIT)?;
     run_beside(&mut pair, ground.client("write 1 200")?, |_| {})?;
