@@ -6,9 +6,10 @@
 //!
 //! ```text
 //! root SERVICE ──> Service ┬─ Interface (addresses, ARP table)
-//!  (class SERVICE_CLASS)   ├─ SocketSet ──> storage ──> receive and send buffers
-//!                          ├─ entries: one a socket: what the application knows of it
-//!                          ├─ ready ring: entries with news
+//!  (class SERVICE_CLASS)   ├─ entries: one a connection, with its socket ──> receive and send buffers
+//!                          ├─ lines of entries: free, to send, to be looked at, with news
+//!                          ├─ demux: which entry a segment is for
+//!                          ├─ timers: when an entry has something to do by itself
 //!                          ├─ UDP slots: one a socket of a descriptor
 //!                          ├─ fingerprints of the last frames that were taken in
 //!                          └─ CommitQueue ──> ring of frames; and one for services that opted out
@@ -22,9 +23,13 @@
 //! }
 //! ```
 //!
+//! smoltcp walks all sockets of a set for each frame, for each look for something to send, and for each question when there
+//! will be. So each connection's socket is in a set of its own, a table finds it, and only those are visited that
+//! something has happened to or whose time has come: what a segment costs does not depend on how many connections are open.
+//!
 //! smoltcp has no backlog: a SYN needs a socket in LISTEN. So one socket per listener is kept there, and when a SYN has taken
-//! it, another takes its place before the next frame is looked at. smoltcp also gives a segment to the first socket
-//! that accepts it; a repeated SYN must therefore not find the listener while its connection is open, or there would be two.
+//! it, another takes its place before the next frame is looked at. A repeated SYN finds its connection in the table,
+//! and never the listener.
 //!
 //! A service may opt out of output commit when it [listens](Service::listen_with): its frames go out past the commit queue, and
 //! its connections are reset at a takeover. All others go on.
@@ -34,13 +39,18 @@
 
 mod config;
 mod connection;
+mod demux;
 mod device;
 mod entry;
+mod ingest;
+mod lines;
 mod listen;
 mod output;
 mod probe;
 mod takeover;
+mod timers;
 mod udp;
+mod visit;
 
 use core::fmt;
 use core::net::Ipv4Addr;
@@ -49,25 +59,26 @@ use allocator_api2::alloc::Allocator;
 use allocator_api2::boxed::Box;
 use allocator_api2::vec::Vec;
 use hs_core::platform::Instant;
-use smoltcp::iface::{Interface, PollIngressSingleResult, PollResult, SocketSet, SocketStorage};
+use smoltcp::iface::{Interface, SocketSet, SocketStorage};
 use smoltcp::socket::tcp;
 use smoltcp::time::Instant as StackInstant;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, Ipv4Cidr};
 
 pub use self::config::ServiceConfig;
 pub use self::connection::ConnectionError;
+use self::demux::Demux;
 use self::device::QueueDevice;
+use self::entry::Entry;
 pub use self::entry::{ConnectionId, Event, News};
-use self::entry::{Entry, Phase};
+use self::lines::{Line, Lines};
 use self::listen::Listener;
 pub use self::listen::{LISTENERS_MAX, ListenError};
 use self::output::Output;
-use self::probe::Syn;
 pub use self::takeover::{Resumed, Unseen};
+use self::timers::{NEVER_US, Timers};
 pub(crate) use self::udp::UNBOUND;
 use self::udp::UdpSlot;
 pub use self::udp::{UDP_SOCKETS_MAX, UdpError};
-use crate::checksum;
 use crate::commit::{CommitQueue, Tail};
 use crate::ingress::Recent;
 
@@ -102,6 +113,8 @@ pub struct Counters {
     pub ignored: u64,
     /// Received frames that were dropped because the commit queue was full or their checksum was wrong.
     pub dropped: u64,
+    /// Times that a connection was looked at for something to send or for news.
+    pub visits: u64,
 }
 
 /// The service stack.
@@ -113,28 +126,23 @@ pub struct Service {
     clock_us: i64,
     config: ServiceConfig,
     interface: Interface,
-    sockets: SocketSet<'static>,
     entries: &'static mut [Entry],
+    lines: Lines,
+    demux: Demux,
+    timers: Timers,
     listeners: [Option<Listener>; LISTENERS_MAX],
-    ready: &'static mut [u16],
-    ready_first: usize,
-    ready_len: usize,
     udp: &'static mut [UdpSlot],
+    udp_sockets: SocketSet<'static>,
+    /// Something has happened to a UDP socket since they were last asked what they have to send.
+    udp_touched: bool,
+    /// When a UDP socket has something to do by itself, on the stack's clock.
+    udp_due_us: i64,
     /// The next port for a UDP socket that may have any.
     udp_any_port: u16,
     output: Output,
     /// The frames that were taken in last.
     recent: Recent,
     counters: Counters,
-    /// When there is something to do; `None` as long as nobody has looked since the last change.
-    due: Option<Due>,
-}
-
-/// When a stack that nobody touches has something to do.
-#[derive(Clone, Copy, Debug)]
-enum Due {
-    At(Instant),
-    Never,
 }
 
 impl fmt::Debug for Service {
@@ -161,6 +169,17 @@ fn leak<T, A: Allocator + Clone + 'static>(
     Ok(Box::leak(items.into_boxed_slice()))
 }
 
+/// Independent numbers from one.
+fn spread<const N: usize>(seed: u64) -> [u64; N] {
+    let mut state = seed;
+    [(); N].map(|()| {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let word = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        word ^ (word >> 31)
+    })
+}
+
 impl Service {
     /// Makes a stack, with everything that it will ever need, in `allocator`'s memory, and never gives it back.
     ///
@@ -174,6 +193,8 @@ impl Service {
         now: Instant,
     ) -> Result<&'static mut Self, ServiceError> {
         let slots = config.slots();
+        // Neither may tell of the other: whoever sees sequence numbers sees much of the interface's randomness.
+        let [seed, hash_seed @ ..]: [u64; 3] = spread(seed);
         let bytes = |len| leak(len, allocator, |_| Ok(0u8));
         let withheld = CommitQueue::new(bytes(config.queue_len)?);
         let mut output = Output::new(withheld, CommitQueue::new(bytes(config.prompt_queue_len)?));
@@ -182,11 +203,7 @@ impl Service {
         let mut interface_config =
             smoltcp::iface::Config::new(HardwareAddress::Ethernet(EthernetAddress(mac)));
         interface_config.random_seed = seed;
-        let mut device = QueueDevice {
-            received: None,
-            output: &mut output,
-            frame_len_max: config.frame_len_max,
-        };
+        let mut device = QueueDevice::new(None, &mut output, config.frame_len_max);
         let mut interface =
             Interface::new(interface_config, &mut device, StackInstant::from_micros(clock_us));
         let cidr = IpCidr::Ipv4(Ipv4Cidr::new(config.network.address, config.network.prefix_len));
@@ -194,9 +211,7 @@ impl Service {
             addresses.push(cidr).expect("an interface holds one address");
         });
 
-        let mut sockets = SocketSet::new(leak(slots + UDP_SOCKETS_MAX, allocator, |_| {
-            Ok(SocketStorage::EMPTY)
-        })?);
+        let mut storage = leak(slots, allocator, |_| Ok(SocketStorage::EMPTY))?.chunks_mut(1);
         let entries = leak(slots, allocator, |_| {
             let receive = tcp::SocketBuffer::new(bytes(config.receive_len)?);
             let send = tcp::SocketBuffer::new(bytes(config.send_len)?);
@@ -205,27 +220,34 @@ impl Service {
             socket.set_ack_delay(None);
             socket.set_keep_alive(Some(config.keep_alive.into()));
             socket.set_timeout(Some(config.timeout.into()));
-            Ok(Entry::new(sockets.add(socket)))
+            let storage = storage.next().expect("there is storage for each entry");
+            Ok(Entry::new(SocketSet::new(storage), socket))
         })?;
-        let udp = udp::create(allocator, config, &mut sockets)?;
+        let mut lines = Lines::new();
+        for slot in 0..slots as u16 {
+            lines.join(Line::Free, entries, slot);
+        }
+        let mut udp_sockets = SocketSet::new(leak(UDP_SOCKETS_MAX, allocator, |_| Ok(SocketStorage::EMPTY))?);
+        let udp = udp::create(allocator, config, &mut udp_sockets)?;
         let service = Self {
             magic: MAGIC,
             clock_offset_us: 0,
             clock_us,
             config: config.clone(),
             interface,
-            sockets,
             entries,
+            lines,
+            demux: Demux::create(allocator, slots, hash_seed)?,
+            timers: Timers::create(allocator, slots)?,
             listeners: [None; LISTENERS_MAX],
-            ready: leak(slots, allocator, |_| Ok(0))?,
-            ready_first: 0,
-            ready_len: 0,
             udp,
+            udp_sockets,
+            udp_touched: false,
+            udp_due_us: NEVER_US,
             udp_any_port: udp::ANY_PORT_FIRST,
             output,
             recent: Recent::new(),
             counters: Counters::default(),
-            due: None,
         };
         Box::try_new_in(service, allocator.clone())
             .map(Box::leak)
@@ -254,10 +276,6 @@ impl Service {
 
     /// Forgets the frame that [`next_frame`](Service::next_frame) showed: the card has it.
     pub fn forget_frame(&mut self) {
-        if !self.can_ingest() {
-            // There is room again for what waits in sockets.
-            self.due = None;
-        }
         self.output.pop();
     }
 
@@ -291,218 +309,6 @@ impl Service {
             .clock_us
             .max((now.as_micros() as i64).saturating_add(self.clock_offset_us));
         StackInstant::from_micros(self.clock_us)
-    }
-
-    /// Whether a frame can be taken in: its answer must find room in the queue.
-    pub fn can_ingest(&self) -> bool {
-        self.output.has_room(self.config.frame_len_max)
-    }
-
-    /// Takes in a received frame. [`refresh`](Service::refresh) after the last one makes the events.
-    pub fn ingest(&mut self, now: Instant, frame: &[u8]) {
-        self.due = None;
-        if !self.can_ingest() || !checksum::tcp_is_right(frame) {
-            self.counters.dropped += 1;
-            return;
-        }
-        self.recent.note(frame);
-        let now = self.stack_time(now);
-        match Syn::parse(frame) {
-            None => self.ingest_segment(now, frame),
-            Some(syn) => self.ingest_syn(now, frame, &syn),
-        }
-    }
-
-    fn ingest_segment(&mut self, now: StackInstant, frame: &[u8]) {
-        let frame_len_max = self.config.frame_len_max;
-        let mut device = QueueDevice {
-            received: Some(frame),
-            output: &mut self.output,
-            frame_len_max,
-        };
-        let result = self
-            .interface
-            .poll_ingress_single(now, &mut device, &mut self.sockets);
-        debug_assert!(
-            result != PollIngressSingleResult::None,
-            "there was room and a frame"
-        );
-    }
-
-    /// Lets the stack put what it has to say into the queue, as far as there is room.
-    pub fn egress(&mut self, now: Instant) {
-        self.due = None;
-        let now = self.stack_time(now);
-        self.interface.poll_maintenance(now);
-        let frame_len_max = self.config.frame_len_max;
-        loop {
-            let queued = self.output.queued_frames();
-            let mut device = QueueDevice {
-                received: None,
-                output: &mut self.output,
-                frame_len_max,
-            };
-            let result = self.interface.poll_egress(now, &mut device, &mut self.sockets);
-            // The queue bounds this: each round adds a frame or is the last.
-            if result == PollResult::None || self.output.queued_frames() == queued {
-                return;
-            }
-        }
-    }
-
-    /// Looks at all connections: makes events of what has changed, ends what has taken too long.
-    pub fn refresh(&mut self, now: Instant) {
-        self.due = None;
-        let now_us = self.stack_time(now).total_micros();
-        for slot in 0..self.entries.len() {
-            self.refresh_entry(slot, now_us);
-        }
-        self.refresh_udp(now_us);
-        self.arm();
-    }
-
-    fn refresh_entry(&mut self, slot: usize, now_us: i64) {
-        let entry = &mut self.entries[slot];
-        if matches!(entry.phase, Phase::Free | Phase::Listening) {
-            return;
-        }
-        let socket = self.sockets.get_mut::<tcp::Socket>(entry.handle);
-        let gone = socket.state() == tcp::State::Closed;
-        // A socket that still has a reset to send is not free yet.
-        let silent = gone && socket.remote_endpoint().is_none();
-        match entry.phase {
-            Phase::Free | Phase::Listening => {}
-            Phase::HalfOpen { until_us } => match socket.state() {
-                tcp::State::SynReceived if now_us < until_us => {}
-                tcp::State::SynReceived => {
-                    socket.abort();
-                    entry.phase = Phase::Closing {
-                        until_us: now_us + RESET_US,
-                    };
-                }
-                // Reset by its client: smoltcp listens with it again.
-                tcp::State::Listen => {
-                    socket.close();
-                    entry.phase = Phase::Free;
-                }
-                tcp::State::Closed if silent => entry.phase = Phase::Free,
-                tcp::State::Closed => {
-                    entry.phase = Phase::Closing {
-                        until_us: now_us + RESET_US,
-                    }
-                }
-                _ => {
-                    entry.phase = Phase::Open;
-                    entry.news.opened = true;
-                    self.counters.opened += 1;
-                }
-            },
-            Phase::Open => {}
-            Phase::Closing { until_us } => {
-                // Nobody reads it, but the peer's end of stream lies behind it.
-                while socket.can_recv() && socket.recv(|bytes| (bytes.len(), ())).is_ok() {}
-                if silent {
-                    entry.phase = Phase::Free;
-                } else if gone && now_us >= until_us {
-                    // Nobody answers for the client's address: smoltcp would try for ever. Listening forgets it.
-                    socket
-                        .listen(FORGETTING_PORT)
-                        .expect("a closed socket may listen");
-                    socket.close();
-                    entry.phase = Phase::Free;
-                } else if !gone && now_us >= until_us && socket.state() != tcp::State::TimeWait {
-                    socket.abort();
-                    entry.phase = Phase::Closing {
-                        until_us: now_us + RESET_US,
-                    };
-                }
-            }
-            Phase::Gone => {
-                if !entry.news.closed {
-                    entry.phase = match silent {
-                        true => Phase::Free,
-                        false => Phase::Closing {
-                            until_us: now_us + RESET_US,
-                        },
-                    };
-                }
-            }
-        }
-        if entry.phase == Phase::Open {
-            let unread = socket.recv_queue();
-            let finished = !socket.may_recv();
-            entry.news.readable |= unread > entry.unread || (finished && !entry.finished);
-            (entry.unread, entry.finished) = (unread, finished);
-            if entry.wants_room && socket.send_capacity() - socket.send_queue() >= socket.send_capacity() / 2
-            {
-                entry.wants_room = false;
-                entry.news.writable = true;
-            }
-            if gone {
-                entry.phase = Phase::Gone;
-                entry.news.closed = true;
-            }
-        }
-        self.mark_ready(slot);
-    }
-
-    fn mark_ready(&mut self, slot: usize) {
-        let entry = &mut self.entries[slot];
-        if entry.news.any() && !entry.in_ready {
-            entry.in_ready = true;
-            let at = (self.ready_first + self.ready_len) % self.ready.len();
-            self.ready[at] = slot as u16;
-            self.ready_len += 1;
-        }
-    }
-
-    /// When [`egress`](Service::egress) and [`refresh`](Service::refresh) have something to do, if no frame arrives.
-    /// A moment that is past means now.
-    pub fn poll_at(&mut self, now: Instant) -> Option<Instant> {
-        if self.is_idle(now) {
-            return match self.due {
-                Some(Due::At(at)) => Some(at),
-                _ => None,
-            };
-        }
-        let at = self.next_at(now);
-        self.due = Some(at.map_or(Due::Never, Due::At));
-        at
-    }
-
-    /// Whether there is nothing to do at `now`: [`poll_at`](Service::poll_at) has found so, and nothing was done since. An
-    /// idle service is asked often, and looking at all sockets is not free.
-    pub fn is_idle(&self, now: Instant) -> bool {
-        match self.due {
-            None => false,
-            Some(Due::Never) => true,
-            Some(Due::At(at)) => now < at,
-        }
-    }
-
-    fn next_at(&mut self, now: Instant) -> Option<Instant> {
-        if self.ready_len > 0 {
-            return Some(now);
-        }
-        let stack_now = self.stack_time(now);
-        // Without room for a frame there is nothing to do until some are sent, and the card says when.
-        let sockets_at = match self.can_ingest() {
-            true => self
-                .interface
-                .poll_at(stack_now, &self.sockets)
-                .map(|at| at.total_micros()),
-            false => None,
-        };
-        let entries_at = self.entries.iter().filter_map(|entry| match entry.phase {
-            Phase::HalfOpen { until_us } => Some(until_us),
-            Phase::Closing { until_us } => {
-                let socket = self.sockets.get::<tcp::Socket>(entry.handle);
-                (socket.state() != tcp::State::TimeWait).then_some(until_us)
-            }
-            _ => None,
-        });
-        let at_us = entries_at.chain(sockets_at).chain(self.unsent_until_us()).min()?;
-        Some(Instant::from_micros(at_us.saturating_sub(self.clock_offset_us).max(0) as u64).max(now))
     }
 
     /// The service's address.

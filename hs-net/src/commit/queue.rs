@@ -141,11 +141,6 @@ impl CommitQueue {
         self.released_frames = self.queued_frames;
     }
 
-    /// Frames that were queued since the queue's creation.
-    pub fn queued_frames(&self) -> u64 {
-        self.queued_frames
-    }
-
     /// Whether there are frames that neither were released nor lie before `covered`.
     pub fn has_frames_behind(&self, covered: Option<Tail>) -> bool {
         let covered = covered.map_or(0, |tail| tail.0);

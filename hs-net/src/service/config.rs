@@ -3,6 +3,11 @@
 use core::time::Duration;
 
 use hs_core::role::Network;
+use smoltcp::iface::SocketStorage;
+
+use super::entry::Entry;
+use super::lines::SLOTS_MAX;
+use super::{demux, timers};
 
 /// What a stack is made with. Sizes are for ever: everything is allocated at once.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -57,9 +62,7 @@ impl ServiceConfig {
 
     /// Sockets: one a connection, and one that listens while all are in use would have to refuse.
     pub(super) fn slots(&self) -> usize {
-        self.connections_max
-            .clamp(1, usize::from(u16::MAX) - super::LISTENERS_MAX)
-            + super::LISTENERS_MAX
+        self.connections_max.clamp(1, SLOTS_MAX - super::LISTENERS_MAX) + super::LISTENERS_MAX
     }
 
     /// Memory that a stack of these settings needs, with the rounding of a class's blocks to powers of two.
@@ -68,8 +71,13 @@ impl ServiceConfig {
         // What is kept of a datagram is below 64 bytes.
         let udp_buffers =
             2 * (self.udp_buffer_len.next_power_of_two() + 64 * self.udp_datagrams_max.next_power_of_two());
-        // A socket, its entry and its storage are well below 2 KiB.
-        self.slots() * (buffers + (2 << 10))
+        let slots = self.slots();
+        let array = |len: usize, item_len: usize| (len * item_len).next_power_of_two();
+        slots * buffers
+            + array(slots, size_of::<SocketStorage<'_>>())
+            + array(slots, size_of::<Entry>())
+            + array(demux::buckets_len(slots), size_of::<u16>())
+            + array(timers::tree_len(slots), size_of::<i64>())
             + super::UDP_SOCKETS_MAX * (udp_buffers + (2 << 10))
             + self.queue_len.next_power_of_two()
             + self.prompt_queue_len.next_power_of_two()

@@ -8,6 +8,7 @@ use smoltcp::wire::IpAddress;
 
 use super::Service;
 use super::entry::{ConnectionId, Entry, Event, Phase};
+use super::lines::Line;
 
 /// Why nothing was received or sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,19 +31,19 @@ impl fmt::Display for ConnectionError {
 impl Service {
     /// The next connection that has news, with all of its news. A connection whose news is `closed` is forgotten by this.
     pub fn next_event(&mut self) -> Option<Event> {
-        while self.ready_len > 0 {
-            let slot = self.ready[self.ready_first];
-            self.ready_first = (self.ready_first + 1) % self.ready.len();
-            self.ready_len -= 1;
+        while let Some(slot) = self.lines.leave(Line::Ready, self.entries) {
             let entry = &mut self.entries[usize::from(slot)];
-            entry.in_ready = false;
             let news = core::mem::take(&mut entry.news);
+            let connection = entry.id(slot);
+            if news.opened {
+                self.count(slot);
+            }
+            if news.closed {
+                self.touch(slot);
+            }
             // The application may have left the connection meanwhile.
             if news.any() {
-                return Some(Event {
-                    connection: entry.id(slot),
-                    news,
-                });
+                return Some(Event { connection, news });
             }
         }
         None
@@ -58,32 +59,22 @@ impl Service {
         open.map(|(slot, entry)| entry.id(slot as u16))
     }
 
-    fn open_entry(
-        &mut self,
-        connection: ConnectionId,
-    ) -> Result<(&mut Entry, &mut tcp::Socket<'static>), ConnectionError> {
-        self.due = None;
-        let entry = self
-            .entries
-            .get_mut(usize::from(connection.slot))
-            .ok_or(ConnectionError::Gone)?;
-        if entry.phase != Phase::Open || entry.id(connection.slot) != connection {
-            return Err(ConnectionError::Gone);
-        }
-        let socket = self.sockets.get_mut::<tcp::Socket>(entry.handle);
-        Ok((entry, socket))
+    fn open_entry(&mut self, connection: ConnectionId) -> Result<&mut Entry, ConnectionError> {
+        self.entries
+            .get_mut(connection.slot())
+            .filter(|entry| entry.phase == Phase::Open && entry.id(connection.slot) == connection)
+            .ok_or(ConnectionError::Gone)
     }
 
     /// Whether the connection is still there.
     pub fn is_open(&mut self, connection: ConnectionId) -> bool {
         self.open_entry(connection)
-            .is_ok_and(|(_, socket)| socket.state() != tcp::State::Closed)
+            .is_ok_and(|entry| entry.socket().state() != tcp::State::Closed)
     }
 
     /// The client's address, while the connection is there.
     pub fn peer(&mut self, connection: ConnectionId) -> Option<SocketAddr> {
-        let (_, socket) = self.open_entry(connection).ok()?;
-        let end = socket.remote_endpoint()?;
+        let end = self.open_entry(connection).ok()?.socket().remote_endpoint()?;
         let IpAddress::Ipv4(address) = end.addr;
         Some(SocketAddr::new(IpAddr::V4(address), end.port))
     }
@@ -93,7 +84,8 @@ impl Service {
     /// # Errors
     /// The peer has finished, or the connection is gone: see [`ConnectionError`].
     pub fn recv(&mut self, connection: ConnectionId, into: &mut [u8]) -> Result<usize, ConnectionError> {
-        let (entry, socket) = self.open_entry(connection)?;
+        let entry = self.open_entry(connection)?;
+        let socket = entry.socket_mut();
         let result = match socket.recv_slice(into) {
             Ok(received) => Ok(received),
             Err(tcp::RecvError::Finished) => Err(ConnectionError::Finished),
@@ -103,13 +95,17 @@ impl Service {
             Err(tcp::RecvError::InvalidState) => Err(ConnectionError::Finished),
         };
         entry.unread = socket.recv_queue();
+        if result.is_ok_and(|received| received > 0) {
+            // The client may have to be told of the room.
+            self.lines.join(Line::Send, self.entries, connection.slot);
+        }
         result
     }
 
     /// Received bytes that wait to be read.
     pub fn recv_queue(&mut self, connection: ConnectionId) -> usize {
         self.open_entry(connection)
-            .map_or(0, |(_, socket)| socket.recv_queue())
+            .map_or(0, |entry| entry.socket().recv_queue())
     }
 
     /// Queues bytes to be sent and returns how many found room. If it was not all, an event says when there is room again.
@@ -117,11 +113,11 @@ impl Service {
     /// # Errors
     /// This side has closed, or the connection is gone: see [`ConnectionError`].
     pub fn send(&mut self, connection: ConnectionId, bytes: &[u8]) -> Result<usize, ConnectionError> {
-        let (entry, socket) = self.open_entry(connection)?;
+        let entry = self.open_entry(connection)?;
         let mut sent = 0;
         // The ring's end may split it in two.
         while sent < bytes.len() {
-            match socket.send_slice(&bytes[sent..]) {
+            match entry.socket_mut().send_slice(&bytes[sent..]) {
                 Ok(0) => {
                     entry.wants_room = true;
                     break;
@@ -130,14 +126,18 @@ impl Service {
                 Err(tcp::SendError::InvalidState) => return Err(ConnectionError::Gone),
             }
         }
+        if sent > 0 {
+            self.lines.join(Line::Send, self.entries, connection.slot);
+        }
         Ok(sent)
     }
 
     /// Bytes that [`send`](Service::send) would take now; 0 also says that an event is wanted when there is room again.
     pub fn send_room(&mut self, connection: ConnectionId) -> usize {
-        let Ok((entry, socket)) = self.open_entry(connection) else {
+        let Ok(entry) = self.open_entry(connection) else {
             return 0;
         };
+        let socket = entry.socket();
         let room = if socket.may_send() {
             socket.send_capacity() - socket.send_queue()
         } else {
@@ -150,18 +150,24 @@ impl Service {
     /// Closes the connection once everything is sent. The application hears no more of it.
     pub fn close(&mut self, connection: ConnectionId) {
         let until_us = self.clock_us + self.config.linger_us();
-        if let Ok((entry, socket)) = self.open_entry(connection) {
-            socket.close();
-            entry.leave(until_us);
+        if let Ok(entry) = self.open_entry(connection) {
+            entry.socket_mut().close();
+            self.leave(connection, until_us);
         }
     }
 
     /// Resets the connection: the client sees an error. The application hears no more of it.
     pub fn abort(&mut self, connection: ConnectionId) {
         let until_us = self.clock_us + super::RESET_US;
-        if let Ok((entry, socket)) = self.open_entry(connection) {
-            socket.abort();
-            entry.leave(until_us);
+        if let Ok(entry) = self.open_entry(connection) {
+            entry.socket_mut().abort();
+            self.leave(connection, until_us);
         }
+    }
+
+    fn leave(&mut self, connection: ConnectionId, until_us: i64) {
+        self.entries[connection.slot()].leave(until_us);
+        self.count(connection.slot);
+        self.touch(connection.slot);
     }
 }

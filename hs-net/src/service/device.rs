@@ -1,4 +1,4 @@
-//! The stack's device: one frame in, and out into the commit queue alone.
+//! The stack's device: one frame in, and out into the queues alone.
 
 use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
@@ -6,12 +6,25 @@ use smoltcp::time::Instant;
 use super::output::Output;
 use crate::checksum;
 
-/// A device for one call into the stack. When the queue has no room for a frame of full length, it neither gives the
+/// A device for one call into the stack. When a queue has no room for a frame of full length, it neither gives the
 /// received frame nor takes one.
 pub(super) struct QueueDevice<'a> {
     pub(super) received: Option<&'a [u8]>,
     pub(super) output: &'a mut Output,
     pub(super) frame_len_max: usize,
+    /// Room for a frame was taken: somebody had something to say, even if nothing came of it.
+    pub(super) wanted: bool,
+}
+
+impl<'a> QueueDevice<'a> {
+    pub(super) fn new(received: Option<&'a [u8]>, output: &'a mut Output, frame_len_max: usize) -> Self {
+        Self {
+            received,
+            output,
+            frame_len_max,
+            wanted: false,
+        }
+    }
 }
 
 impl Device for QueueDevice<'_> {
@@ -32,9 +45,11 @@ impl Device for QueueDevice<'_> {
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Append<'_>> {
-        self.output
-            .has_room(self.frame_len_max)
-            .then_some(Append(self.output))
+        if !self.output.has_room(self.frame_len_max) {
+            return None;
+        }
+        self.wanted = true;
+        Some(Append(self.output))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {

@@ -1,8 +1,11 @@
 //! What the stack keeps of a socket beside smoltcp, and what the application is told of it.
 
-use smoltcp::iface::SocketHandle;
+use smoltcp::iface::{SocketHandle, SocketSet};
+use smoltcp::socket::tcp;
 use smoltcp::wire::EthernetAddress;
 
+use super::demux::Place;
+use super::lines::Links;
 use super::probe::End;
 
 /// Names a connection for as long as the application knows it; never used again for another one.
@@ -74,7 +77,11 @@ pub(super) enum Phase {
 /// What the stack keeps of a socket.
 #[derive(Debug)]
 pub(super) struct Entry {
-    pub(super) handle: SocketHandle,
+    /// The socket, in a set of its own: smoltcp looks at each socket of a set that it is given.
+    pub(super) sockets: SocketSet<'static>,
+    handle: SocketHandle,
+    links: Links,
+    place: Place,
     generation: u32,
     pub(super) phase: Phase,
     /// The listener's port.
@@ -82,30 +89,84 @@ pub(super) struct Entry {
     /// The client, and where its frames come from.
     pub(super) peer: Option<(EthernetAddress, End)>,
     pub(super) news: News,
-    pub(super) in_ready: bool,
     /// Bytes in the receive buffer, and whether the peer had finished, when the application was last told.
     pub(super) unread: usize,
     pub(super) finished: bool,
     pub(super) wants_room: bool,
+    /// It was counted against its listener's backlog.
+    pub(super) counted: bool,
     /// It is of a service that opted out of output commit.
     pub(super) prompt: bool,
 }
 
+#[cfg(test)]
+impl AsRef<Links> for Entry {
+    fn as_ref(&self) -> &Links {
+        &self.links
+    }
+}
+
+impl AsMut<Links> for Entry {
+    fn as_mut(&mut self) -> &mut Links {
+        &mut self.links
+    }
+}
+
+impl AsRef<Place> for Entry {
+    fn as_ref(&self) -> &Place {
+        &self.place
+    }
+}
+
+impl AsMut<Place> for Entry {
+    fn as_mut(&mut self) -> &mut Place {
+        &mut self.place
+    }
+}
+
 impl Entry {
-    pub(super) fn new(handle: SocketHandle) -> Self {
+    /// With `socket` in `sockets`, which has room for this one.
+    pub(super) fn new(mut sockets: SocketSet<'static>, socket: tcp::Socket<'static>) -> Self {
         Self {
-            handle,
+            handle: sockets.add(socket),
+            sockets,
+            links: Links::new(),
+            place: Place::new(),
             generation: 0,
             phase: Phase::Free,
             port: 0,
             peer: None,
             news: News::default(),
-            in_ready: false,
             unread: 0,
             finished: false,
             wants_room: false,
+            counted: false,
             prompt: false,
         }
+    }
+
+    pub(super) fn socket(&self) -> &tcp::Socket<'static> {
+        self.sockets.get(self.handle)
+    }
+
+    pub(super) fn socket_mut(&mut self) -> &mut tcp::Socket<'static> {
+        self.sockets.get_mut(self.handle)
+    }
+
+    /// The moment at which its phase ends by itself, on the stack's clock.
+    pub(super) fn phase_until_us(&self) -> Option<i64> {
+        match self.phase {
+            Phase::HalfOpen { until_us } => Some(until_us),
+            Phase::Closing { until_us } => {
+                (self.socket().state() != tcp::State::TimeWait).then_some(until_us)
+            }
+            Phase::Free | Phase::Listening | Phase::Open | Phase::Gone => None,
+        }
+    }
+
+    /// Whether it only waits for stray segments of an old connection.
+    pub(super) fn is_in_time_wait(&self) -> bool {
+        matches!(self.phase, Phase::Closing { .. }) && self.socket().state() == tcp::State::TimeWait
     }
 
     pub(super) fn id(&self, slot: u16) -> ConnectionId {
@@ -131,10 +192,8 @@ impl Entry {
         self.news = News::default();
     }
 
-    /// Whether it counts against the backlog of `port`: the application does not know it yet.
-    pub(super) fn is_in_backlog(&self, port: u16) -> bool {
-        let unknown =
-            matches!(self.phase, Phase::HalfOpen { .. }) || (self.phase == Phase::Open && self.news.opened);
-        unknown && self.port == port
+    /// Whether it counts against its listener's backlog: the application does not know it yet.
+    pub(super) fn is_in_backlog(&self) -> bool {
+        matches!(self.phase, Phase::HalfOpen { .. }) || (self.phase == Phase::Open && self.news.opened)
     }
 }

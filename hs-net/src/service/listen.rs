@@ -1,14 +1,10 @@
-//! Listeners: one socket each in LISTEN, and SYNs that find the right one.
+//! Listeners: one socket each in LISTEN, and a count of those that the application does not know yet.
 
 use core::fmt;
 
-use smoltcp::socket::tcp;
-use smoltcp::time::Instant as StackInstant;
-use smoltcp::wire::IpAddress;
-
 use super::Service;
 use super::entry::{Entry, Phase};
-use super::probe::Syn;
+use super::lines::Line;
 use crate::commit::Commit;
 
 /// Most ports that a service listens on.
@@ -43,6 +39,16 @@ pub(super) struct Listener {
     number: Option<u32>,
     /// The entry in LISTEN.
     armed: Option<u16>,
+    /// Connections that count against the backlog.
+    waiting: usize,
+}
+
+#[cfg(test)]
+impl Listener {
+    /// The port, and how many count against its backlog.
+    pub(super) fn backlog_of(&self) -> (u16, usize) {
+        (self.port, self.waiting)
+    }
 }
 
 impl Service {
@@ -77,7 +83,6 @@ impl Service {
         port: u16,
         backlog: usize,
     ) -> Result<(), ListenError> {
-        self.due = None;
         if port == 0 {
             return Err(ListenError::NoPort);
         }
@@ -94,11 +99,14 @@ impl Service {
             .iter_mut()
             .find(|slot| slot.is_none())
             .ok_or(ListenError::TooMany)?;
+        // Of an earlier listener, perhaps.
+        let waits = |entry: &&Entry| entry.is_in_backlog() && entry.port == port;
         *slot = Some(Listener {
             port,
             backlog: backlog.max(1),
             number,
             armed: None,
+            waiting: self.entries.iter().filter(waits).count(),
         });
         self.arm();
         Ok(())
@@ -106,15 +114,12 @@ impl Service {
 
     /// No longer accepts what descriptor `number` listens for. Connections that there are go on.
     pub(crate) fn unlisten(&mut self, number: u32) {
-        self.due = None;
         for index in 0..LISTENERS_MAX {
             if self.listeners[index].is_some_and(|listener| listener.number == Some(number)) {
                 self.hide(index);
-                let listener = self.listeners[index].take();
-                let port = listener.map_or(0, |listener| listener.port);
-                self.output
-                    .prompt_ports
-                    .iter_mut()
+                let port = self.listeners[index].take().map_or(0, |listener| listener.port);
+                let prompt = self.output.prompt_ports.iter_mut();
+                prompt
                     .filter(|place| **place == port)
                     .for_each(|place| *place = 0);
             }
@@ -154,8 +159,8 @@ impl Service {
             };
             let Some(slot) = self.free_entry() else { return };
             let entry = &mut self.entries[usize::from(slot)];
-            let socket = self.sockets.get_mut::<tcp::Socket>(entry.handle);
-            socket
+            entry
+                .socket_mut()
                 .listen(port)
                 .expect("a free entry's socket is closed, and the port is not 0");
             entry.begin(Phase::Listening);
@@ -167,89 +172,55 @@ impl Service {
 
     /// An entry for a new connection: one that is free, or else one that only waits for stray segments of an old one.
     fn free_entry(&mut self) -> Option<u16> {
-        let free = |entry: &Entry| entry.phase == Phase::Free;
-        if let Some(slot) = self.entries.iter().position(free) {
-            return Some(slot as u16);
-        }
-        let sockets = &self.sockets;
-        let waiting = |entry: &Entry| {
-            matches!(entry.phase, Phase::Closing { .. })
-                && sockets.get::<tcp::Socket>(entry.handle).state() == tcp::State::TimeWait
-        };
-        let slot = self.entries.iter().position(waiting)?;
-        self.entries[slot].phase = Phase::Free;
-        Some(slot as u16)
-    }
-
-    pub(super) fn ingest_syn(&mut self, now: StackInstant, frame: &[u8], syn: &Syn) {
-        let (port, ours) = (syn.local.1, syn.local.0 == self.config.network.address);
-        let listener = self
-            .listeners
-            .iter()
-            .position(|slot| slot.is_some_and(|listener| listener.port == port));
-        let (Some(index), true) = (listener, ours) else {
-            return self.ingest_segment(now, frame);
-        };
-        let twin = self.entry_of(syn);
-        if let Some(slot) = twin {
-            let entry = &mut self.entries[slot];
-            let socket = self.sockets.get_mut::<tcp::Socket>(entry.handle);
-            if socket.state() == tcp::State::TimeWait && matches!(entry.phase, Phase::Closing { .. }) {
-                // Its client begins anew from the same port: listening forgets the old connection, closing ends that.
-                socket.listen(port).expect("a socket in TIME-WAIT may listen");
-                socket.close();
-                entry.phase = Phase::Free;
-            } else {
-                self.hide(index);
-                self.ingest_segment(now, frame);
-                return self.arm();
+        if self.lines.is_empty(Line::Free) {
+            // Who is in line may have begun anew since.
+            while let Some(slot) = self.lines.leave(Line::TimeWait, self.entries) {
+                if self.entries[usize::from(slot)].is_in_time_wait() {
+                    self.vacate(slot);
+                    break;
+                }
             }
         }
-        let backlog = self.listeners[index].map_or(0, |listener| listener.backlog);
-        if self
-            .entries
-            .iter()
-            .filter(|entry| entry.is_in_backlog(port))
-            .count()
-            >= backlog
-        {
-            self.counters.ignored += 1;
+        self.lines.leave(Line::Free, self.entries)
+    }
+
+    pub(super) fn listener_of(&self, port: u16) -> Option<usize> {
+        let is_it = |slot: &Option<Listener>| slot.is_some_and(|listener| listener.port == port);
+        self.listeners.iter().position(is_it)
+    }
+
+    pub(super) fn is_backlog_full(&self, index: usize) -> bool {
+        self.listeners[index].is_none_or(|listener| listener.waiting >= listener.backlog)
+    }
+
+    /// The entry that listens for a listener.
+    pub(super) fn armed(&self, index: usize) -> Option<u16> {
+        self.listeners[index].and_then(|listener| listener.armed)
+    }
+
+    /// The listener's entry has become a connection.
+    pub(super) fn disarm(&mut self, index: usize) {
+        if let Some(listener) = &mut self.listeners[index] {
+            listener.armed = None;
+        }
+    }
+
+    /// Counts `slot` against its listener's backlog, or no longer.
+    pub(super) fn count(&mut self, slot: u16) {
+        let entry = &mut self.entries[usize::from(slot)];
+        let waits = entry.is_in_backlog();
+        if core::mem::replace(&mut entry.counted, waits) == waits {
             return;
         }
-        self.arm();
-        let Some(slot) = self.listeners[index].and_then(|listener| listener.armed) else {
-            self.counters.refused += 1;
-            return self.ingest_segment(now, frame);
-        };
-        self.ingest_segment(now, frame);
-        let entry = &mut self.entries[usize::from(slot)];
-        if self.sockets.get::<tcp::Socket>(entry.handle).state() == tcp::State::SynReceived {
-            entry.begin(Phase::HalfOpen {
-                until_us: now.total_micros() + self.config.half_open_us(),
-            });
-            (entry.port, entry.peer) = (port, Some((syn.mac, syn.remote)));
-            entry.prompt = self.output.prompt_ports.contains(&port);
-            if let Some(listener) = &mut self.listeners[index] {
-                listener.armed = None;
+        let port = entry.port;
+        for listener in self.listeners.iter_mut().flatten() {
+            if listener.port == port {
+                listener.waiting = match waits {
+                    true => listener.waiting + 1,
+                    false => listener.waiting.saturating_sub(1),
+                };
             }
-            self.arm();
         }
-    }
-
-    /// The entry whose connection is the one that `syn` asks for.
-    fn entry_of(&self, syn: &Syn) -> Option<usize> {
-        let sockets = &self.sockets;
-        self.entries.iter().position(|entry| {
-            if matches!(entry.phase, Phase::Free | Phase::Listening) {
-                return false;
-            }
-            let socket = sockets.get::<tcp::Socket>(entry.handle);
-            let (remote, local) = (socket.remote_endpoint(), socket.local_endpoint());
-            socket.state() != tcp::State::Closed
-                && remote
-                    .is_some_and(|end| (end.addr, end.port) == (IpAddress::Ipv4(syn.remote.0), syn.remote.1))
-                && local.is_some_and(|end| end.port == syn.local.1)
-        })
     }
 
     /// Takes the listener's socket out of LISTEN.
@@ -257,9 +228,8 @@ impl Service {
         if let Some(listener) = &mut self.listeners[index]
             && let Some(slot) = listener.armed.take()
         {
-            let entry = &mut self.entries[usize::from(slot)];
-            self.sockets.get_mut::<tcp::Socket>(entry.handle).close();
-            entry.phase = Phase::Free;
+            self.entries[usize::from(slot)].socket_mut().close();
+            self.vacate(slot);
         }
     }
 }

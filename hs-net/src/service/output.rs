@@ -33,11 +33,6 @@ impl Output {
         self.withheld.has_room(frame_len) && self.prompt.has_room(frame_len)
     }
 
-    /// Frames that were queued so far.
-    pub(super) fn queued_frames(&self) -> u64 {
-        self.withheld.queued_frames() + self.prompt.queued_frames()
-    }
-
     /// Appends a frame of `frame_len` bytes that `fill` writes.
     pub(super) fn push<R>(&mut self, frame_len: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
         let frame = self.withheld.stage(frame_len);

@@ -6,8 +6,8 @@
 
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
-    EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, IpAddress, IpEndpoint, IpProtocol,
-    Ipv4Address, Ipv4Packet, Ipv4Repr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
+    EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, IpAddress, IpProtocol, Ipv4Address,
+    Ipv4Packet, Ipv4Repr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
 };
 
 /// Length of the probe.
@@ -15,64 +15,6 @@ pub(super) const PROBE_LEN: usize = 14 + 20 + 20;
 
 /// One end of a connection.
 pub(super) type End = (Ipv4Address, u16);
-
-/// What a SYN's headers say: where it comes from, and the connection that it asks for.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Syn {
-    pub(super) mac: EthernetAddress,
-    pub(super) remote: End,
-    pub(super) local: End,
-}
-
-impl Syn {
-    /// Looks for the first segment of a connection in `frame`.
-    pub(super) fn parse(frame: &[u8]) -> Option<Self> {
-        let ethernet = EthernetFrame::new_checked(frame).ok()?;
-        if ethernet.ethertype() != EthernetProtocol::Ipv4 || !ethernet.src_addr().is_unicast() {
-            return None;
-        }
-        let ipv4 = Ipv4Packet::new_checked(ethernet.payload()).ok()?;
-        if ipv4.next_header() != IpProtocol::Tcp || ipv4.more_frags() || ipv4.frag_offset() != 0 {
-            return None;
-        }
-        let tcp = TcpPacket::new_checked(ipv4.payload()).ok()?;
-        let first = tcp.syn() && !tcp.ack() && !tcp.rst();
-        first.then(|| Self {
-            mac: ethernet.src_addr(),
-            remote: (ipv4.src_addr(), tcp.src_port()),
-            local: (ipv4.dst_addr(), tcp.dst_port()),
-        })
-    }
-}
-
-/// Bytes that a client has sent on a connection.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Input {
-    remote: End,
-    /// The service's port.
-    pub(super) port: u16,
-}
-
-impl Input {
-    /// Looks for bytes of a connection in `frame`.
-    pub(super) fn parse(frame: &[u8]) -> Option<Self> {
-        let ethernet = EthernetFrame::new_checked(frame).ok()?;
-        let ipv4 = Ipv4Packet::new_checked(ethernet.payload()).ok()?;
-        if ethernet.ethertype() != EthernetProtocol::Ipv4 || ipv4.next_header() != IpProtocol::Tcp {
-            return None;
-        }
-        let tcp = TcpPacket::new_checked(ipv4.payload()).ok()?;
-        (!tcp.payload().is_empty()).then(|| Self {
-            remote: (ipv4.src_addr(), tcp.src_port()),
-            port: tcp.dst_port(),
-        })
-    }
-
-    /// Whether it comes from there.
-    pub(super) fn is_from(&self, end: IpEndpoint) -> bool {
-        (end.addr, end.port) == (IpAddress::Ipv4(self.remote.0), self.remote.1)
-    }
-}
 
 /// Writes an acknowledgement of nothing, from `local` at `mac` to `remote` at `remote_mac`.
 pub(super) fn write(

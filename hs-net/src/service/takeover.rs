@@ -1,14 +1,14 @@
 //! What a restored stack needs on its new machine: its connections go on, or, where they cannot, end.
 
 use hs_core::platform::Instant;
-use smoltcp::socket::tcp;
 use smoltcp::time::Duration;
-use smoltcp::wire::{EthernetAddress, HardwareAddress};
+use smoltcp::wire::HardwareAddress;
 
 use super::Service;
+use super::demux::Received;
 use super::entry::Phase;
 use super::output::is_udp;
-use super::probe::{self, Input};
+use super::probe;
 use crate::ingress::{Ear, Uncovered};
 
 /// After a takeover the stack's clock is ahead by this much: past smoltcp's least retransmission timeout, so that what
@@ -52,39 +52,51 @@ impl Service {
             ..Resumed::default()
         };
         let keep_alive = self.config.keep_alive.into();
-        for entry in self.entries.iter() {
+        for entry in self.entries.iter_mut() {
             if matches!(entry.phase, Phase::Open | Phase::Gone | Phase::Closing { .. }) {
-                let socket = self.sockets.get_mut::<tcp::Socket>(entry.handle);
                 // Due at once when it is set.
-                socket.set_keep_alive(Some(keep_alive));
+                entry.socket_mut().set_keep_alive(Some(keep_alive));
             }
         }
+        self.touch_all();
         let Uncovered { frames, may_lack } = ear.uncovered(&self.recent);
-        match unseen {
-            Unseen::TakenIn => {
-                resumed.taken_in = frames.len();
-                frames.iter().for_each(|frame| self.ingest(now, frame));
-            }
-            Unseen::Refused => {
-                let suspects = |service: &Self, slot: usize| {
-                    let mut inputs = frames.iter().filter_map(|frame| Input::parse(frame));
-                    may_lack || inputs.any(|input| service.has_connection(slot, &input))
-                };
-                for slot in 0..self.entries.len() {
-                    if self.entries[slot].phase == Phase::Open && suspects(self, slot) {
-                        self.reset_entry(slot, ahead_us);
-                        resumed.reset += 1;
-                    }
-                }
-                let harmless = frames
-                    .iter()
-                    .filter(|frame| Input::parse(frame).is_none() && !is_udp(frame));
-                harmless.for_each(|frame| self.ingest(now, frame));
+        if unseen == Unseen::Refused {
+            resumed.reset += self.reset_suspects(&frames, may_lack, ahead_us);
+        }
+        let refused = |frame: &[u8]| match Received::parse(frame) {
+            Received::Tcp(segment) => segment.carries,
+            Received::Udp => true,
+            Received::Arp { .. } | Received::Other => false,
+        };
+        for frame in frames {
+            if unseen == Unseen::TakenIn || !refused(frame) {
+                resumed.taken_in += 1;
+                self.ingest(now, frame);
             }
         }
         self.refresh(now);
         resumed.connections = self.connections().count();
         resumed
+    }
+
+    /// Resets the connections on which `frames` bring bytes; all of them, if there may have been more frames. Returns how many.
+    fn reset_suspects(&mut self, frames: &[&[u8]], may_lack: bool, ahead_us: i64) -> usize {
+        let mut reset = 0;
+        for slot in 0..self.entries.len() as u16 {
+            if may_lack && self.entries[usize::from(slot)].phase == Phase::Open {
+                reset += usize::from(self.reset_entry(slot, ahead_us));
+            }
+        }
+        for frame in frames {
+            if let Received::Tcp(segment) = Received::parse(frame)
+                && segment.carries
+                && let Some(slot) = self.demux.find(self.entries, segment.key())
+                && self.entries[usize::from(slot)].phase == Phase::Open
+            {
+                reset += usize::from(self.reset_entry(slot, ahead_us));
+            }
+        }
+        reset
     }
 
     /// Goes on from a restored stack that is older than what clients have seen: one from a file. Every connection is
@@ -101,7 +113,6 @@ impl Service {
     fn go_on(&mut self, now: Instant) -> i64 {
         let ahead_us = self.clock_us.saturating_add(TAKEOVER_AHEAD.total_micros() as i64);
         self.clock_offset_us = ahead_us.saturating_sub(now.as_micros() as i64);
-        self.due = None;
         self.output.prompt.clear();
         self.restart_udp(ahead_us);
         ahead_us
@@ -111,64 +122,45 @@ impl Service {
     /// stack. Returns how many of them the application knew.
     fn reset_where(&mut self, now: Instant, ahead_us: i64, chosen: impl Fn(bool) -> bool) -> usize {
         let mut known = 0;
-        for slot in 0..self.entries.len() {
-            if chosen(self.entries[slot].prompt) {
+        for slot in 0..self.entries.len() as u16 {
+            if chosen(self.entries[usize::from(slot)].prompt) {
                 known += usize::from(self.reset_entry(slot, ahead_us));
             }
         }
         self.egress(now);
         let HardwareAddress::Ethernet(mac) = self.interface.hardware_addr();
-        for slot in 0..self.entries.len() {
-            let entry = &mut self.entries[slot];
+        for entry in self.entries.iter_mut() {
             if chosen(entry.prompt)
                 && let Some((remote_mac, remote)) = entry.peer.take()
                 && !matches!(entry.phase, Phase::Free | Phase::Listening)
+                && self.output.has_room(self.config.frame_len_max)
             {
                 let local = (self.config.network.address, entry.port);
-                self.push_probe(mac, local, remote_mac, remote);
+                self.output.push(probe::PROBE_LEN, |into| {
+                    probe::write(into, mac, local, remote_mac, remote);
+                });
             }
         }
         known
     }
 
-    fn push_probe(
-        &mut self,
-        mac: EthernetAddress,
-        local: probe::End,
-        remote_mac: EthernetAddress,
-        remote: probe::End,
-    ) {
-        if self.can_ingest() {
-            self.output.push(probe::PROBE_LEN, |into| {
-                probe::write(into, mac, local, remote_mac, remote);
-            });
-        }
-    }
-
     /// Resets what the entry has, and returns whether the application knew it.
-    fn reset_entry(&mut self, slot: usize, ahead_us: i64) -> bool {
-        let entry = &mut self.entries[slot];
-        let socket = self.sockets.get_mut::<tcp::Socket>(entry.handle);
+    fn reset_entry(&mut self, slot: u16, ahead_us: i64) -> bool {
+        let entry = &mut self.entries[usize::from(slot)];
+        let known = matches!(entry.phase, Phase::Open | Phase::Gone);
         match entry.phase {
-            Phase::Free | Phase::Listening => false,
+            Phase::Free | Phase::Listening => return false,
             Phase::HalfOpen { .. } | Phase::Closing { .. } => {
-                socket.abort();
+                entry.socket_mut().abort();
                 entry.leave(ahead_us);
-                false
             }
             Phase::Open | Phase::Gone => {
-                socket.abort();
+                entry.socket_mut().abort();
                 entry.phase = Phase::Gone;
                 entry.news.closed = true;
-                true
             }
         }
-    }
-
-    /// Whether `input` is for the connection of the entry.
-    fn has_connection(&self, slot: usize, input: &Input) -> bool {
-        let socket = self.sockets.get::<tcp::Socket>(self.entries[slot].handle);
-        socket.remote_endpoint().is_some_and(|end| input.is_from(end))
-            && socket.local_endpoint().is_some_and(|end| end.port == input.port)
+        self.touch(slot);
+        known
     }
 }

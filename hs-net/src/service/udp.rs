@@ -117,13 +117,13 @@ pub(super) fn create<A: Allocator + Clone + 'static>(
 
 impl Service {
     fn udp_slot(&mut self, number: u32) -> Result<(&mut UdpSlot, &mut udp::Socket<'static>), UdpError> {
-        self.due = None;
+        self.udp_touched = true;
         let slot = self
             .udp
             .iter_mut()
             .find(|slot| slot.number == Some(number))
             .ok_or(UdpError::NotOpen)?;
-        let socket = self.sockets.get_mut::<udp::Socket>(slot.handle);
+        let socket = self.udp_sockets.get_mut::<udp::Socket>(slot.handle);
         Ok((slot, socket))
     }
 
@@ -163,7 +163,7 @@ impl Service {
         let mut ports = self
             .udp
             .iter()
-            .map(|slot| self.sockets.get::<udp::Socket>(slot.handle).endpoint().port);
+            .map(|slot| self.udp_sockets.get::<udp::Socket>(slot.handle).endpoint().port);
         ports.any(|used| used == port)
     }
 
@@ -255,7 +255,7 @@ impl Service {
     pub(crate) fn udp_name(&self, number: u32) -> Result<SocketAddrV4, UdpError> {
         let slot = self.udp.iter().find(|slot| slot.number == Some(number));
         let socket = self
-            .sockets
+            .udp_sockets
             .get::<udp::Socket>(slot.ok_or(UdpError::NotOpen)?.handle);
         Ok(match socket.endpoint().port {
             0 => UNBOUND,
@@ -289,7 +289,7 @@ impl Service {
     /// Whether a datagram waits to be read.
     pub(crate) fn has_datagrams(&self) -> bool {
         let mut open = self.udp.iter().filter(|slot| slot.number.is_some());
-        open.any(|slot| self.sockets.get::<udp::Socket>(slot.handle).can_recv())
+        open.any(|slot| self.udp_sockets.get::<udp::Socket>(slot.handle).can_recv())
     }
 
     /// Throws away what nobody has wanted for too long.
@@ -298,7 +298,7 @@ impl Service {
             let Some(since_us) = slot.unsent_since_us else {
                 continue;
             };
-            let socket = self.sockets.get_mut::<udp::Socket>(slot.handle);
+            let socket = self.udp_sockets.get_mut::<udp::Socket>(slot.handle);
             if socket.send_queue() == 0 {
                 slot.unsent_since_us = None;
             } else if now_us >= since_us.saturating_add(UNSENT_US) {
