@@ -104,6 +104,8 @@ pub struct PairConfig {
     pub restore: Option<Source>,
     /// How a spare sees that its master has failed. `None`: by the registered function, if there is one, else by heartbeats.
     pub detection: Option<Detection>,
+    /// Connections of clients at once.
+    pub connections_max: usize,
     /// Pages of the [shadow](crate::checkpoint::CheckpointerConfig::shadow_pages); 0: every page is sent whole.
     pub shadow_pages: usize,
     /// How pages that are sent whole are compressed.

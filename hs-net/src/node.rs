@@ -297,6 +297,7 @@ impl Node {
     fn make_service(&self) -> Result<&'static mut Service, String> {
         let machine = self.setup.machine;
         let mut config = ServiceConfig::new(self.setup.pair.service);
+        config.connections_max = self.setup.pair.connections_max;
         config.frame_len_max = config.frame_len_max.min(self.setup.service_nic.frame_len_max());
         let class =
             Class::create(SERVICE_CLASS, config.memory_bytes()).map_err(|error| format!("{error}"))?;

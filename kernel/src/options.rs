@@ -45,6 +45,13 @@ const SHADOW_MAX_MIB: usize = 256;
 const SHADOW_EXPECTED: &str = "MiB, from 0 (every page is sent whole) to 256";
 const MIB_PAGES: usize = (1 << 20) / PAGE_LEN;
 
+/// Connections at once, unless told. Their buffers are 48 KiB each, which a checkpoint carries only once something has been in
+/// them: 48 MiB of a guest's window, most of it of zeroes.
+const CONNECTIONS_DEFAULT: usize = 1024;
+/// Most connections that `hs.connections` may ask for: 384 MiB of buffers.
+const CONNECTIONS_MAX: u64 = 8192;
+const CONNECTIONS_EXPECTED: &str = "a number from 1 to 8192";
+
 /// Longest time that `hs.heartbeat-ms` and `hs.deadline-ms` may ask for.
 const TIME_MAX_MS: u64 = 60_000;
 
@@ -106,15 +113,16 @@ const COMPRESS: usize = 11;
 const EAR: usize = 12;
 const CHECKPOINT_FILE: usize = 13;
 const RESTORE: usize = 14;
-const DETECT: usize = 15;
-const CPTFORK: usize = 16;
-const CHECK_BLOCKS: usize = 17;
-const SEED: usize = 18;
-const LOG: usize = 19;
+const CONNECTIONS: usize = 15;
+const DETECT: usize = 16;
+const CPTFORK: usize = 17;
+const CHECK_BLOCKS: usize = 18;
+const SEED: usize = 19;
+const LOG: usize = 20;
 
 /// The options there are, at the index of the constant of the same name. Up to [`DETECT`] they are the
 /// pair's.
-const NAMES: [Name; 20] = [
+const NAMES: [Name; 21] = [
     Name("hs.role"),
     Name("hs.service"),
     Name("hs.machine"),
@@ -130,6 +138,7 @@ const NAMES: [Name; 20] = [
     Name("hs.ear"),
     Name("hs.checkpoint-file"),
     Name("hs.restore"),
+    Name("hs.connections"),
     Name("hs.detect"),
     Name("hs.cptfork"),
     Name("hs.check-blocks"),
@@ -395,6 +404,11 @@ impl<'a> Values<'a> {
                 Source::parse,
                 "a file such as HSCPT0.CPT, or the base name of two, such as HSCPT",
             )?,
+            connections_max: match self.number(CONNECTIONS, CONNECTIONS_EXPECTED)? {
+                None => CONNECTIONS_DEFAULT,
+                Some(count @ 1..=CONNECTIONS_MAX) => count as usize,
+                Some(_) => return Err(self.malformed(CONNECTIONS, CONNECTIONS_EXPECTED)),
+            },
             detection: self.parsed(
                 DETECT,
                 Detection::parse,

@@ -36,7 +36,7 @@ fn an_empty_line_is_a_guest_alone() {
 fn a_whole_line() {
     let line = std::format!(
         "{PAIR} hs.heartbeat-ms=5 hs.deadline-ms=15 hs.ncon=16 hs.checkpoint=copy hs.shadow-mib=256 \
-         hs.compress=lz4 hs.cptfork=eager hs.check-blocks=on hs.seed=18446744073709551615 hs.log=trace \
+         hs.connections=8192 hs.compress=lz4 hs.cptfork=eager hs.check-blocks=on hs.seed=18446744073709551615 hs.log=trace \
          -- port=6379 -- x"
     );
     let options = parse(&line).unwrap();
@@ -61,7 +61,7 @@ fn a_whole_line() {
     assert_eq!(pair.peer_cluster_address, Ipv4Addr::new(10, 78, 0, 2));
     assert_eq!(pair.heartbeat, Duration::from_millis(5));
     assert_eq!(pair.deadline, Duration::from_millis(15));
-    assert_eq!(pair.ncon, 16);
+    assert_eq!((pair.ncon, pair.connections_max), (16, 8192));
     assert_eq!(pair.checkpoint, Choice::Copy);
     assert_eq!(
         (pair.shadow_pages, pair.compression),
@@ -83,6 +83,7 @@ fn what_need_not_be_said_has_defaults() {
         (HEARTBEAT_DEFAULT, DEADLINE_DEFAULT, NCON_DEFAULT, Choice::Auto)
     );
     assert_eq!((pair.shadow_pages, pair.compression), (4096, Compression::None));
+    assert_eq!(pair.connections_max, 1024);
 }
 
 #[test]
@@ -177,6 +178,9 @@ fn what_is_malformed_is_refused_with_what_is_expected() {
         ("hs.checkpoint", "lazy"),
         ("hs.checkpoint", ""),
         ("hs.shadow-mib", "257"),
+        ("hs.connections", "0"),
+        ("hs.connections", "8193"),
+        ("hs.connections", "many"),
         ("hs.shadow-mib", "off"),
         ("hs.compress", "zstd"),
         ("hs.cptfork", "Lazy"),

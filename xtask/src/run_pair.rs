@@ -95,6 +95,9 @@ pub(crate) struct Options {
     /// How the spare hears clients: by itself, or of what the master forwards, for switches that hand frames to known addresses only.
     #[arg(long, value_name = "HOW", value_parser = ["own", "forwarded"])]
     ear: Option<String>,
+    /// Connections of clients at once.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=8192))]
+    connections: Option<u32>,
     /// Keeps checkpoints on the disk too, in two files of this base name: HSCPT for HSCPT0.CPT and HSCPT1.CPT.
     #[arg(long, value_name = "NAME", value_parser = checked(CheckpointFiles::new))]
     checkpoint_file: Option<String>,
@@ -116,12 +119,14 @@ impl Options {
     /// What goes to the guests' kernels as it is.
     fn for_the_kernel(&self) -> Vec<String> {
         let shadow_mib = self.shadow.map(|mib| mib.to_string());
+        let connections = self.connections.map(|count| count.to_string());
         let named = [
             ("hs.cptfork", &self.cptfork),
             ("hs.checkpoint", &self.checkpoint),
             ("hs.compress", &self.compress),
             ("hs.ear", &self.ear),
             ("hs.shadow-mib", &shadow_mib),
+            ("hs.connections", &connections),
             ("hs.checkpoint-file", &self.checkpoint_file),
             (RESTORE, &self.restore),
             ("hs.detect", &self.detect),
@@ -554,7 +559,7 @@ mod tests {
             (Choice::Tcg, Some(128), Some(5))
         );
         assert_eq!(Line::try_parse_from(["x"]).unwrap().options.forward, 6379);
-        let words = "x --cptfork eager --checkpoint copy --compress lz4 --shadow 0 --checkpoint-file HSCPT --restore HSCPT0.CPT --detect any(icmp,file:FAIL)";
+        let words = "x --cptfork eager --checkpoint copy --compress lz4 --shadow 0 --connections 2000 --checkpoint-file HSCPT --restore HSCPT0.CPT --detect any(icmp,file:FAIL)";
         assert_eq!(
             Line::try_parse_from(words.split(' '))
                 .unwrap()
@@ -565,6 +570,7 @@ mod tests {
                 "hs.checkpoint=copy",
                 "hs.compress=lz4",
                 "hs.shadow-mib=0",
+                "hs.connections=2000",
                 "hs.checkpoint-file=HSCPT",
                 "hs.restore=HSCPT0.CPT",
                 "hs.detect=any(icmp,file:FAIL)"
@@ -583,6 +589,7 @@ mod tests {
             "--compress zip",
             "--ear open",
             "--shadow 257",
+            "--connections 0",
             "--cptfork fork",
             "--checkpoint lazy",
             "--checkpoint-file HSCPT0.CPT",

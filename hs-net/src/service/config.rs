@@ -41,7 +41,8 @@ pub struct ServiceConfig {
 }
 
 impl ServiceConfig {
-    /// 128 connections with 16 KiB in and 32 KiB out each, behind `network`: about 8 MiB.
+    /// 128 connections with 16 KiB in and 32 KiB out each, behind `network`: about 6 MiB. A node has as many as its
+    /// options say.
     pub fn new(network: Network) -> Self {
         Self {
             network,

@@ -146,6 +146,7 @@ pub(crate) fn node(role: &str, service: u16, cluster: u16, words: &[String]) -> 
         // checkpoints: on a busy host for half a second.
         deadline: Duration::from_millis(if word("detect").is_some() { 1500 } else { 300 }),
         ncon: 4,
+        connections_max: 16,
         checkpoint: Choice::Auto,
         shadow_pages: 1024,
         compression: Compression::Lz4,

@@ -71,6 +71,7 @@ fn node(session: &Session) -> &'static Node {
         heartbeat: Duration::from_millis(20),
         deadline: Duration::from_millis(100),
         ncon: 4,
+        connections_max: 16,
         checkpoint: Choice::Auto,
         shadow_pages: 0,
         compression: Compression::None,
