@@ -31,6 +31,7 @@ pub mod image;
 mod library;
 #[cfg(test)]
 mod library_tests;
+pub mod lines;
 pub mod plain;
 pub mod platform;
 pub mod policy;

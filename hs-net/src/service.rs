@@ -43,7 +43,6 @@ mod demux;
 mod device;
 mod entry;
 mod ingest;
-mod lines;
 mod listen;
 mod output;
 mod probe;
@@ -68,9 +67,8 @@ pub use self::config::ServiceConfig;
 pub use self::connection::ConnectionError;
 use self::demux::Demux;
 use self::device::QueueDevice;
-use self::entry::Entry;
 pub use self::entry::{ConnectionId, Event, News};
-use self::lines::{Line, Lines};
+use self::entry::{Entry, EntryLines, Line};
 use self::listen::Listener;
 pub use self::listen::{LISTENERS_MAX, ListenError};
 use self::output::Output;
@@ -127,7 +125,7 @@ pub struct Service {
     config: ServiceConfig,
     interface: Interface,
     entries: &'static mut [Entry],
-    lines: Lines,
+    lines: EntryLines,
     demux: Demux,
     timers: Timers,
     listeners: [Option<Listener>; LISTENERS_MAX],
@@ -223,7 +221,7 @@ impl Service {
             let storage = storage.next().expect("there is storage for each entry");
             Ok(Entry::new(SocketSet::new(storage), socket))
         })?;
-        let mut lines = Lines::new();
+        let mut lines = EntryLines::new();
         for slot in 0..slots as u16 {
             lines.join(Line::Free, entries, slot);
         }

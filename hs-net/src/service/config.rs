@@ -2,11 +2,11 @@
 
 use core::time::Duration;
 
+use hs_core::lines::SLOTS_MAX;
 use hs_core::role::Network;
 use smoltcp::iface::SocketStorage;
 
 use super::entry::Entry;
-use super::lines::SLOTS_MAX;
 use super::{demux, timers};
 
 /// What a stack is made with. Sizes are for ever: everything is allocated at once.

@@ -7,8 +7,7 @@ use smoltcp::socket::tcp;
 use smoltcp::wire::IpAddress;
 
 use super::Service;
-use super::entry::{ConnectionId, Entry, Event, Phase};
-use super::lines::Line;
+use super::entry::{ConnectionId, Entry, Event, Line, Phase};
 
 /// Why nothing was received or sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,11 +1,11 @@
 //! What the stack keeps of a socket beside smoltcp, and what the application is told of it.
 
+use hs_core::lines::{Lines, Links};
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp;
 use smoltcp::wire::EthernetAddress;
 
 use super::demux::Place;
-use super::lines::Links;
 use super::probe::End;
 
 /// Names a connection for as long as the application knows it; never used again for another one.
@@ -74,13 +74,41 @@ pub(super) enum Phase {
     },
 }
 
+/// What entries wait for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Line {
+    /// To be a connection's.
+    Free,
+    /// To send, and to have their next moment noted.
+    Send,
+    /// To be looked at for news.
+    Look,
+    /// For the application to take their news.
+    Ready,
+    /// For stray segments of an old connection: whoever needs an entry may have them.
+    TimeWait,
+    /// For their client's machine to say where it is.
+    Neighbour,
+}
+
+const LINES: usize = 6;
+
+impl From<Line> for usize {
+    fn from(line: Line) -> usize {
+        line as usize
+    }
+}
+
+/// The lines of entries.
+pub(super) type EntryLines = Lines<LINES>;
+
 /// What the stack keeps of a socket.
 #[derive(Debug)]
 pub(super) struct Entry {
     /// The socket, in a set of its own: smoltcp looks at each socket of a set that it is given.
     pub(super) sockets: SocketSet<'static>,
     handle: SocketHandle,
-    links: Links,
+    pub(super) links: Links<LINES>,
     place: Place,
     generation: u32,
     pub(super) phase: Phase,
@@ -99,15 +127,8 @@ pub(super) struct Entry {
     pub(super) prompt: bool,
 }
 
-#[cfg(test)]
-impl AsRef<Links> for Entry {
-    fn as_ref(&self) -> &Links {
-        &self.links
-    }
-}
-
-impl AsMut<Links> for Entry {
-    fn as_mut(&mut self) -> &mut Links {
+impl AsMut<Links<LINES>> for Entry {
+    fn as_mut(&mut self) -> &mut Links<LINES> {
         &mut self.links
     }
 }

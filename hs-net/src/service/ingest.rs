@@ -9,8 +9,7 @@ use smoltcp::wire::Ipv4Address;
 use super::Service;
 use super::demux::{Received, Segment};
 use super::device::QueueDevice;
-use super::entry::Phase;
-use super::lines::Line;
+use super::entry::{Line, Phase};
 use crate::checksum;
 
 impl Service {

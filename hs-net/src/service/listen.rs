@@ -3,8 +3,7 @@
 use core::fmt;
 
 use super::Service;
-use super::entry::{Entry, Phase};
-use super::lines::Line;
+use super::entry::{Entry, Line, Phase};
 use crate::commit::Commit;
 
 /// Most ports that a service listens on.

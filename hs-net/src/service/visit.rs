@@ -14,8 +14,7 @@ use smoltcp::socket::tcp;
 use smoltcp::time::Instant as StackInstant;
 
 use super::device::QueueDevice;
-use super::entry::{Entry, Phase};
-use super::lines::Line;
+use super::entry::{Entry, Line, Phase};
 use super::timers::NEVER_US;
 use super::{FORGETTING_PORT, RESET_US, Service};
 

@@ -79,7 +79,7 @@ fn check(world: &mut World) {
             continue;
         }
         let mut noted_us = service.timers.of(slot);
-        if service.lines.has(Line::Send, service.entries, slot) {
+        if entry.links.is_in(Line::Send) {
             noted_us = i64::MIN;
         }
         let at = service.interface.poll_at(now, &entry.sockets);
@@ -103,10 +103,11 @@ fn check(world: &mut World) {
         .iter()
         .filter(|entry| entry.phase == Phase::Free)
         .count();
-    let mut in_line = 0;
-    for slot in 0..service.entries.len() as u16 {
-        in_line += usize::from(service.lines.has(Line::Free, service.entries, slot));
-    }
+    let in_line = service
+        .entries
+        .iter()
+        .filter(|entry| entry.links.is_in(Line::Free))
+        .count();
     assert_eq!(in_line, free);
 }
 

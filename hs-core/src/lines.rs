@@ -1,45 +1,39 @@
-//! Lines of slots: who is free, who has to be looked at, who has news.
+//! Lines of slots in an array: who is free, who has to be looked at, who has news.
 //!
 //! A line is threaded through the slots themselves, so that joining one or leaving it at its front takes the same few steps
 //! with any number of slots, needs no memory of its own, and dirties only the page that the slot's news has dirtied already.
+//! An array may have several lines; a slot is in each of them once at most. Names of lines are numbers, so that an
+//! application can give them names of its own.
 //!
 //! Deliberately absent: leaving from the middle. Who finds a slot at the front that no longer belongs there drops it.
-
-/// What slots wait for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Line {
-    /// To be a connection's.
-    Free,
-    /// To send, and to have their next moment noted.
-    Send,
-    /// To be looked at for news.
-    Look,
-    /// For the application to take their news.
-    Ready,
-    /// For stray segments of an old connection: whoever needs a slot may have them.
-    TimeWait,
-    /// For their client's machine to say where it is.
-    Neighbour,
-}
-
-const LINES: usize = 6;
 
 /// This slot is not in the line.
 const OUT: u16 = u16::MAX;
 /// It is the line's last.
 const LAST: u16 = u16::MAX - 1;
 
-/// Most slots that lines can hold.
-pub(super) const SLOTS_MAX: usize = LAST as usize;
+/// Most slots that an array with lines can have.
+pub const SLOTS_MAX: usize = LAST as usize;
 
 /// A slot's place in each line: who comes after it.
 #[derive(Debug)]
-pub(super) struct Links([u16; LINES]);
+pub struct Links<const LINES: usize>([u16; LINES]);
 
-impl Links {
+impl<const LINES: usize> Links<LINES> {
     /// In no line.
-    pub(super) const fn new() -> Self {
+    pub const fn new() -> Self {
         Self([OUT; LINES])
+    }
+
+    /// Whether the slot is in `line`.
+    pub fn is_in(&self, line: impl Into<usize>) -> bool {
+        self.0[line.into()] != OUT
+    }
+}
+
+impl<const LINES: usize> Default for Links<LINES> {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -52,26 +46,34 @@ struct Ends {
 
 /// All lines of one array of slots.
 #[derive(Debug)]
-pub(super) struct Lines([Option<Ends>; LINES]);
+pub struct Lines<const LINES: usize>([Option<Ends>; LINES]);
 
-impl Lines {
-    pub(super) const fn new() -> Self {
+impl<const LINES: usize> Default for Lines<LINES> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// All of these panic if there is no such line or slot.
+impl<const LINES: usize> Lines<LINES> {
+    /// With nobody in them.
+    pub const fn new() -> Self {
         Self([None; LINES])
     }
 
-    pub(super) fn is_empty(&self, line: Line) -> bool {
-        self.0[line as usize].is_none()
-    }
-
-    /// Whether `slot` is in `line`.
-    #[cfg(test)]
-    pub(super) fn has<T: AsRef<Links>>(&self, line: Line, slots: &[T], slot: u16) -> bool {
-        slots[usize::from(slot)].as_ref().0[line as usize] != OUT
+    /// Whether nobody is in `line`.
+    pub fn is_empty(&self, line: impl Into<usize>) -> bool {
+        self.0[line.into()].is_none()
     }
 
     /// Puts `slot` at the end of `line`, unless it is in there. Returns whether it was not.
-    pub(super) fn join<T: AsMut<Links>>(&mut self, line: Line, slots: &mut [T], slot: u16) -> bool {
-        let at = line as usize;
+    pub fn join<T: AsMut<Links<LINES>>>(
+        &mut self,
+        line: impl Into<usize>,
+        slots: &mut [T],
+        slot: u16,
+    ) -> bool {
+        let at = line.into();
         let link = &mut slots[usize::from(slot)].as_mut().0[at];
         if *link != OUT {
             return false;
@@ -89,8 +91,8 @@ impl Lines {
     }
 
     /// Puts `slot` at the front of `line`, unless it is in there.
-    pub(super) fn jump<T: AsMut<Links>>(&mut self, line: Line, slots: &mut [T], slot: u16) {
-        let at = line as usize;
+    pub fn jump<T: AsMut<Links<LINES>>>(&mut self, line: impl Into<usize>, slots: &mut [T], slot: u16) {
+        let at = line.into();
         let link = &mut slots[usize::from(slot)].as_mut().0[at];
         if *link != OUT {
             return;
@@ -101,8 +103,8 @@ impl Lines {
     }
 
     /// Takes the first out of `line`.
-    pub(super) fn leave<T: AsMut<Links>>(&mut self, line: Line, slots: &mut [T]) -> Option<u16> {
-        let at = line as usize;
+    pub fn leave<T: AsMut<Links<LINES>>>(&mut self, line: impl Into<usize>, slots: &mut [T]) -> Option<u16> {
+        let at = line.into();
         let Ends { first, last } = self.0[at]?;
         let next = core::mem::replace(&mut slots[usize::from(first)].as_mut().0[at], OUT);
         self.0[at] = (next != LAST).then_some(Ends { first: next, last });
@@ -110,8 +112,8 @@ impl Lines {
     }
 
     /// The last of `line`: who goes through a line once, and lets some join again, stops behind it.
-    pub(super) fn last(&self, line: Line) -> Option<u16> {
-        self.0[line as usize].map(|ends| ends.last)
+    pub fn last(&self, line: impl Into<usize>) -> Option<u16> {
+        self.0[line.into()].map(|ends| ends.last)
     }
 }
 
@@ -125,17 +127,10 @@ mod tests {
     use super::*;
 
     const SLOTS: u16 = 12;
-    const ALL: [Line; LINES] = [
-        Line::Free,
-        Line::Send,
-        Line::Look,
-        Line::Ready,
-        Line::TimeWait,
-        Line::Neighbour,
-    ];
+    const LINES: usize = 3;
 
-    impl AsMut<Links> for Links {
-        fn as_mut(&mut self) -> &mut Links {
+    impl AsMut<Links<LINES>> for Links<LINES> {
+        fn as_mut(&mut self) -> &mut Links<LINES> {
             self
         }
     }
@@ -159,7 +154,7 @@ mod tests {
         /// Against queues of numbers: the same slots in the same order, none twice in one line.
         #[test]
         fn behave_like_queues(steps in prop::collection::vec(step(), 1..300)) {
-            let mut slots: Vec<Links> = (0..SLOTS).map(|_| Links::new()).collect();
+            let mut slots: Vec<Links<LINES>> = (0..SLOTS).map(|_| Links::new()).collect();
             let mut lines = Lines::new();
             let mut model: [VecDeque<u16>; LINES] = Default::default();
             for step in steps {
@@ -169,19 +164,19 @@ mod tests {
                         if new {
                             model[line].push_back(slot);
                         }
-                        prop_assert_eq!(lines.join(ALL[line], &mut slots, slot), new);
+                        prop_assert_eq!(lines.join(line, &mut slots, slot), new);
                     }
                     Step::Jump(line, slot) => {
                         if !model[line].contains(&slot) {
                             model[line].push_front(slot);
                         }
-                        lines.jump(ALL[line], &mut slots, slot);
+                        lines.jump(line, &mut slots, slot);
                     }
                     Step::Leave(line) => {
-                        prop_assert_eq!(lines.leave(ALL[line], &mut slots), model[line].pop_front());
+                        prop_assert_eq!(lines.leave(line, &mut slots), model[line].pop_front());
                     }
                 }
-                for (line, model) in ALL.into_iter().zip(&model) {
+                for (line, model) in model.iter().enumerate() {
                     prop_assert_eq!(lines.is_empty(line), model.is_empty());
                     prop_assert_eq!(lines.last(line), model.back().copied());
                 }
