@@ -47,6 +47,9 @@ pub trait Transport {
     /// them, or there is room to send after there was none.
     fn next_event(&mut self) -> Option<(Self::Connection, News)>;
 
+    /// A small number that no other open connection has, to find what belongs to it.
+    fn index(&self, connection: Self::Connection) -> usize;
+
     /// Whether the connection is there.
     fn is_open(&mut self, connection: Self::Connection) -> bool;
 
@@ -84,6 +87,10 @@ impl Transport for NodeTransport {
         let event = self.0.service().next_event()?;
         let (opened, closed) = (event.news.opened, event.news.closed);
         Some((event.connection, News { opened, closed }))
+    }
+
+    fn index(&self, connection: ConnectionId) -> usize {
+        connection.slot()
     }
 
     fn is_open(&mut self, connection: ConnectionId) -> bool {

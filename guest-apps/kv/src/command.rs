@@ -93,6 +93,8 @@ pub struct Database<A: Memory> {
     pub options: Options,
     /// Clients connected now.
     pub clients: usize,
+    /// Clients at once.
+    pub clients_max: usize,
     /// Random, to tell one database from another.
     pub run_id: [u64; 2],
     /// When it was made, in milliseconds since 1970.

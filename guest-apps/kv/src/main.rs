@@ -37,8 +37,8 @@ const CONNECTIONS: ClassId = ClassId(2);
 const DATA_BYTES: usize = 4 << 20;
 const CONNECTIONS_BYTES: usize = 1 << 20;
 
-/// Connections that may wait to be accepted.
-const BACKLOG: usize = 32;
+/// Connections that may wait to be accepted: as many as Redis has. Whoever finds no room tries again after a second.
+const BACKLOG: usize = 511;
 
 fn main(guest: &'static Guest) -> ! {
     let options = guest.options();
@@ -63,7 +63,8 @@ fn start(node: &'static Node) -> Result<(), String> {
     let connections = Class::create(CONNECTIONS, CONNECTIONS_BYTES).map_err(|error| format!("{error}"))?;
     let machine = node.machine();
     let random = [(); 4].map(|()| machine.random_u64());
-    let server = Server::new(data, connections, options, random, wall_ms(machine))
+    let clients_max = node.config().connections_max;
+    let server = Server::new(data, connections, options, clients_max, random, wall_ms(machine))
         .map_err(|_| String::from("there is no memory for the server"))?;
     let kv = Box::try_new_in(Kv { server }, connections)
         .map_err(|_| String::from("there is no memory for the server"))?;

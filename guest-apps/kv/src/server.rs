@@ -1,7 +1,7 @@
 //! Looks after the clients: reads requests, has them run, sends the replies.
 //!
-//! One loop serves all clients in turn ([`Server::round`]), each with a bounded share of a round, so that a busy
-//! one does not starve the others. What a client sends is read only as fast as it is worked off: a client
+//! One loop serves the clients in turn ([`Server::round`]), each with a bounded share of a round, so that a busy
+//! one does not starve the others; those with nothing to do cost it nothing. What a client sends is read only as fast as it is worked off: a client
 //! that does not take its replies is not read either, and TCP holds it back.
 //!
 //! ```text
@@ -19,6 +19,7 @@ mod clock;
 
 use allocator_api2::vec::Vec;
 use core::cmp::min;
+use hs_core::lines::{Lines, Links, SLOTS_MAX};
 use hs_net::transport::{News, Transport};
 
 use self::client::{Client, Next, Work};
@@ -28,9 +29,6 @@ use crate::command::{Database, Statistics, Surroundings};
 use crate::options::Options;
 use crate::quota::Quota;
 use crate::store::{OutOfMemory, Store};
-
-/// Clients at once.
-pub const CLIENTS_MAX: usize = 128;
 
 /// Memory for unfinished requests, in bytes.
 pub const INPUT_LIMIT_BYTES: usize = 16 * 1024 * 1024;
@@ -68,13 +66,46 @@ pub struct Round {
     pub due_ms: Option<u64>,
 }
 
+/// What places for clients wait for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Line {
+    /// A client.
+    Free,
+    /// Their client's turn.
+    Turn,
+    /// Their client to take its replies.
+    Unsent,
+}
+
+const LINES: usize = 3;
+
+impl From<Line> for usize {
+    fn from(line: Line) -> usize {
+        line as usize
+    }
+}
+
+/// A place for a client.
+#[derive(Debug)]
+struct Place<A: Memory, C> {
+    links: Links<LINES>,
+    client: Option<Client<A, C>>,
+}
+
+impl<A: Memory, C> AsMut<Links<LINES>> for Place<A, C> {
+    fn as_mut(&mut self) -> &mut Links<LINES> {
+        &mut self.links
+    }
+}
+
 /// The server with all its state. `C` names a connection.
 #[derive(Debug)]
 pub struct Server<A: Memory, C> {
     database: Database<A>,
-    clients: Vec<Option<Client<A, C>>, A>,
-    /// Whose turn comes first.
-    turn: usize,
+    places: Vec<Place<A, C>, A>,
+    lines: Lines<LINES>,
+    /// The place of a connection's client, by the connection's index; [`NOWHERE`] if it has none.
+    by_connection: Vec<u16, A>,
     next_id: u64,
     input: Quota,
     output: Quota,
@@ -82,9 +113,12 @@ pub struct Server<A: Memory, C> {
     clock_ms: u64,
 }
 
+/// No place.
+const NOWHERE: u16 = u16::MAX;
+
 impl<A: Memory, C: Copy + PartialEq> Server<A, C> {
-    /// An empty server with its keys and values in `data` and everything else in `connections`. `random` has to be
-    /// hard to guess.
+    /// An empty server for `clients_max` clients at once, with its keys and values in `data` and everything else in
+    /// `connections`. `random` has to be hard to guess.
     ///
     /// # Errors
     /// There is no memory for the table of clients.
@@ -92,24 +126,36 @@ impl<A: Memory, C: Copy + PartialEq> Server<A, C> {
         data: A,
         connections: A,
         options: Options,
+        clients_max: usize,
         random: [u64; 4],
         now_ms: u64,
     ) -> Result<Self, OutOfMemory> {
         let [seed_0, seed_1, run_0, run_1] = random;
-        let mut clients = Vec::new_in(connections);
-        clients.try_reserve_exact(CLIENTS_MAX)?;
-        clients.resize_with(CLIENTS_MAX, || None);
+        let clients_max = clients_max.clamp(1, SLOTS_MAX);
+        let by_connection = Vec::new_in(connections.clone());
+        let mut places = Vec::new_in(connections);
+        places.try_reserve_exact(clients_max)?;
+        places.resize_with(clients_max, || Place {
+            links: Links::new(),
+            client: None,
+        });
+        let mut lines = Lines::new();
+        for index in 0..clients_max as u16 {
+            lines.join(Line::Free, &mut places, index);
+        }
         Ok(Self {
             database: Database {
                 store: Store::new(data, [seed_0, seed_1], options.memory_bytes()),
                 statistics: Statistics::default(),
                 options,
                 clients: 0,
+                clients_max,
                 run_id: [run_0, run_1],
                 created_ms: now_ms,
             },
-            clients,
-            turn: 0,
+            places,
+            lines,
+            by_connection,
             next_id: 1,
             input: Quota::new(INPUT_LIMIT_BYTES),
             output: Quota::new(OUTPUT_LIMIT_BYTES),
@@ -136,14 +182,15 @@ impl<A: Memory, C: Copy + PartialEq> Server<A, C> {
     /// `now_ms` is a [`Clock`]'s.
     pub fn resume(&mut self, transport: &mut impl Transport<Connection = C>, now_ms: u64) {
         self.clock_ms = self.clock_ms.max(now_ms);
-        for index in 0..self.clients.len() {
-            let Some(client) = &mut self.clients[index] else {
+        for index in 0..self.places.len() as u16 {
+            let Some(client) = &mut self.places[usize::from(index)].client else {
                 continue;
             };
             if transport.is_open(client.connection) {
                 client.resume(self.clock_ms);
+                self.lines.join(Line::Turn, &mut self.places, index);
             } else {
-                self.remove(index);
+                self.remove(transport, index);
             }
         }
     }
@@ -160,7 +207,7 @@ impl<A: Memory, C: Copy + PartialEq> Server<A, C> {
         self.clock_ms = self.clock_ms.max(now_ms);
         let changes = self.database.statistics.changes;
         // Each connection has one event at most, until it is served.
-        for _ in 0..2 * CLIENTS_MAX {
+        for _ in 0..2 * self.places.len() {
             let Some((connection, news)) = transport.next_event() else {
                 break;
             };
@@ -171,23 +218,22 @@ impl<A: Memory, C: Copy + PartialEq> Server<A, C> {
         let mut busy = expired == EXPIRE_PER_ROUND;
         let mut waiting = false;
         let mut work = Work(WORK_PER_ROUND);
-        // Whoever finds the work spent begins the next round.
-        let mut next_turn = self.turn + 1;
-        for turn in self.turn..self.turn + CLIENTS_MAX {
-            let spent = work.is_spent();
-            match self.serve(turn % CLIENTS_MAX, &mut work, transport, surroundings, scratch) {
-                Next::Sleep => {}
-                Next::Wait => waiting = true,
-                Next::Again => {
-                    if spent && next_turn == self.turn + 1 {
-                        next_turn = turn;
-                    }
-                    busy = true;
-                }
+        let last = self.lines.last(Line::Turn);
+        while !work.is_spent()
+            && let Some(index) = self.lines.leave(Line::Turn, &mut self.places)
+        {
+            let next = self.serve(index, &mut work, transport, surroundings, scratch);
+            waiting |= next == Next::Wait;
+            if next != Next::Sleep {
+                self.lines.join(Line::Turn, &mut self.places, index);
+            }
+            busy |= next == Next::Again;
+            if Some(index) == last {
+                break;
             }
         }
-        self.turn = next_turn % CLIENTS_MAX;
-
+        // Whoever finds the work spent begins the next round.
+        busy |= work.is_spent() && !self.lines.is_empty(Line::Turn);
         if waiting {
             self.abort_stuck(transport);
         }
@@ -207,16 +253,12 @@ impl<A: Memory, C: Copy + PartialEq> Server<A, C> {
     }
 
     fn take_news(&mut self, transport: &mut impl Transport<Connection = C>, connection: C, news: News) {
-        let known = self.clients.iter_mut().position(|client| {
-            client
-                .as_ref()
-                .is_some_and(|client| client.connection == connection)
-        });
-        match known {
-            Some(index) if news.closed => self.remove(index),
+        match self.place_of(transport, connection) {
+            Some(index) if news.closed => self.remove(transport, index),
             Some(index) => {
-                if let Some(client) = &mut self.clients[index] {
+                if let Some(client) = &mut self.places[usize::from(index)].client {
                     client.wake();
+                    self.lines.join(Line::Turn, &mut self.places, index);
                 }
             }
             None if news.opened && !news.closed => self.accept(transport, connection),
@@ -224,36 +266,63 @@ impl<A: Memory, C: Copy + PartialEq> Server<A, C> {
         }
     }
 
+    /// Where the client of `connection` is.
+    fn place_of(&self, transport: &impl Transport<Connection = C>, connection: C) -> Option<u16> {
+        let index = *self.by_connection.get(transport.index(connection))?;
+        let client = self.places.get(usize::from(index))?.client.as_ref()?;
+        (client.connection == connection).then_some(index)
+    }
+
+    /// Notes where the client of `connection` is, and returns whether there was memory for that.
+    fn note_place(&mut self, transport: &impl Transport<Connection = C>, connection: C, index: u16) -> bool {
+        let at = transport.index(connection);
+        if at >= self.by_connection.len() {
+            let missing = at + 1 - self.by_connection.len();
+            if self.by_connection.try_reserve(missing).is_err() {
+                return false;
+            }
+            self.by_connection.resize(at + 1, NOWHERE);
+        }
+        self.by_connection[at] = index;
+        true
+    }
+
     fn accept(&mut self, transport: &mut impl Transport<Connection = C>, connection: C) {
         let Some(address) = transport.peer(connection) else {
             return;
         };
-        let free = self.clients.iter().position(Option::is_none);
-        if let Some(index) = free {
-            let memory = self.clients.allocator().clone();
+        let free = self.lines.leave(Line::Free, &mut self.places);
+        if let Some(index) = free
+            && self.note_place(transport, connection, index)
+        {
+            let memory = self.places.allocator().clone();
             let data = self.database.store.memory();
             let client = Client::new(&memory, &data, connection, self.next_id, address, self.clock_ms);
             self.next_id += 1;
             self.database.statistics.connections += 1;
             self.database.clients += 1;
-            self.clients[index] = Some(client);
-        } else {
-            self.database.statistics.rejected_connections += 1;
-            // As much of it as goes: the connection has just been opened, its buffer is empty.
-            let _ = transport.send(connection, b"-ERR max number of clients reached\r\n");
-            transport.close(connection);
+            self.places[usize::from(index)].client = Some(client);
+            self.lines.join(Line::Turn, &mut self.places, index);
+            return;
         }
+        if let Some(index) = free {
+            self.lines.jump(Line::Free, &mut self.places, index);
+        }
+        self.database.statistics.rejected_connections += 1;
+        // As much of it as goes: the connection has just been opened, its buffer is empty.
+        let _ = transport.send(connection, b"-ERR max number of clients reached\r\n");
+        transport.close(connection);
     }
 
     fn serve(
         &mut self,
-        index: usize,
+        index: u16,
         work: &mut Work,
         transport: &mut impl Transport<Connection = C>,
         surroundings: &dyn Surroundings,
         scratch: &mut [u8; SCRATCH_BYTES],
     ) -> Next {
-        let Some(client) = &mut self.clients[index] else {
+        let Some(client) = &mut self.places[usize::from(index)].client else {
             return Next::Sleep;
         };
         let mut service = client::Service {
@@ -268,7 +337,12 @@ impl<A: Memory, C: Copy + PartialEq> Server<A, C> {
         let next = client.serve(&mut service, transport);
         *work = service.work;
         match next {
-            Ok(next) => next,
+            Ok(next) => {
+                if client.has_unsent() {
+                    self.lines.join(Line::Unsent, &mut self.places, index);
+                }
+                next
+            }
             Err(end) => {
                 let connection = client.connection;
                 match end {
@@ -276,7 +350,7 @@ impl<A: Memory, C: Copy + PartialEq> Server<A, C> {
                     client::Leave::Abort => transport.abort(connection),
                     client::Leave::Gone => {}
                 }
-                self.remove(index);
+                self.remove(transport, index);
                 Next::Sleep
             }
         }
@@ -284,20 +358,34 @@ impl<A: Memory, C: Copy + PartialEq> Server<A, C> {
 
     /// Throws out the clients that keep memory from those that wait for it.
     fn abort_stuck(&mut self, transport: &mut impl Transport<Connection = C>) {
-        for index in 0..self.clients.len() {
-            if let Some(client) = &self.clients[index]
-                && client.is_stuck(self.clock_ms)
+        let last = self.lines.last(Line::Unsent);
+        while let Some(index) = self.lines.leave(Line::Unsent, &mut self.places) {
+            // Who has sent all since, or has gone, is out of the line with that.
+            if let Some(client) = &self.places[usize::from(index)].client
+                && client.has_unsent()
             {
-                transport.abort(client.connection);
-                self.remove(index);
+                if client.is_stuck(self.clock_ms) {
+                    transport.abort(client.connection);
+                    self.remove(transport, index);
+                } else {
+                    self.lines.join(Line::Unsent, &mut self.places, index);
+                }
+            }
+            if Some(index) == last {
+                return;
             }
         }
     }
 
-    fn remove(&mut self, index: usize) {
-        if let Some(mut client) = self.clients[index].take() {
+    fn remove(&mut self, transport: &impl Transport<Connection = C>, index: u16) {
+        if let Some(mut client) = self.places[usize::from(index)].client.take() {
             client.release(&mut self.input, &mut self.output);
+            let noted = &mut self.by_connection[transport.index(client.connection)];
+            if *noted == index {
+                *noted = NOWHERE;
+            }
             self.database.clients -= 1;
+            self.lines.jump(Line::Free, &mut self.places, index);
         }
     }
 }

@@ -129,6 +129,10 @@ impl Transport for Loopback {
         Some((name, core::mem::take(&mut connection.news)))
     }
 
+    fn index(&self, name: usize) -> usize {
+        name
+    }
+
     fn is_open(&mut self, name: usize) -> bool {
         !self.connections[name].gone
     }

@@ -217,7 +217,7 @@ pub(super) fn info<A: Memory>(call: &mut Call<'_, A>) -> Result<(), Refusal> {
         uptime_s: call.now_ms.saturating_sub(database.created_ms) / 1000,
         run_id: database.run_id,
         clients: database.clients,
-        clients_max: crate::server::CLIENTS_MAX,
+        clients_max: database.clients_max,
         used_bytes: database.store.used_bytes(),
         limit_bytes: database.store.limit_bytes(),
         keys: database.store.len(),

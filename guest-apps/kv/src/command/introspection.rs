@@ -4,8 +4,7 @@ use core::fmt;
 
 use super::refusal::UpperCase;
 use super::table::{Command, Flags};
-use super::{Call, Refusal};
-use crate::options::Options;
+use super::{Call, Database, Refusal};
 use crate::resp::{Full, Reply};
 use crate::{BULK_LEN_MAX, Memory, glob};
 
@@ -239,12 +238,13 @@ impl fmt::Display for Value {
     }
 }
 
-fn settings(options: &Options) -> [(&'static str, Value); 11] {
+fn settings<A: Memory>(database: &Database<A>) -> [(&'static str, Value); 11] {
+    let options = &database.options;
     [
         ("appendonly", Value::Text("no")),
         ("bind", Value::Text("")),
         ("databases", Value::Number(1)),
-        ("maxclients", Value::Number(crate::server::CLIENTS_MAX)),
+        ("maxclients", Value::Number(database.clients_max)),
         ("maxmemory", Value::Number(options.memory_bytes())),
         ("maxmemory-policy", Value::Text("noeviction")),
         ("port", Value::Number(usize::from(options.port))),
@@ -256,7 +256,7 @@ fn settings(options: &Options) -> [(&'static str, Value); 11] {
 }
 
 pub(super) fn config_get<A: Memory>(call: &mut Call<'_, A>) -> Result<(), Refusal> {
-    let settings = settings(&call.database.options);
+    let settings = settings(call.database);
     let request = call.request;
     let matching = || {
         settings.iter().filter_map(|(name, value)| {

@@ -156,6 +156,11 @@ impl<A: Memory, C: Copy + PartialEq> Client<A, C> {
             && now_ms.saturating_sub(self.last_sent_ms) >= STUCK_MS
     }
 
+    /// Whether replies wait to be sent.
+    pub(super) fn has_unsent(&self) -> bool {
+        !self.output.is_empty()
+    }
+
     /// Gives back what was drawn from the quotas.
     pub(super) fn release(&mut self, input: &mut Quota, output: &mut Quota) {
         self.request.release(input);

@@ -5,6 +5,7 @@ use crate::BULK_LEN_MAX;
 use crate::command::Pair;
 use crate::resp::CHUNK_BYTES;
 use alloc::format;
+use alloc::string::String;
 use alloc::vec;
 use allocator_api2::alloc::Global;
 use hs_core::class::{Class, ClassId};
@@ -17,6 +18,9 @@ use proptest::prelude::*;
 type Heap<T> = vec::Vec<T>;
 
 pub(super) const NOW: u64 = 1_700_000_000_000;
+
+/// Clients at once, unless a test is about their number.
+const CLIENTS_MAX: usize = 128;
 
 pub(super) struct World;
 
@@ -47,11 +51,15 @@ impl Rig {
 
 impl<A: Memory> Rig<A> {
     fn over(memory: A, buffer_len: usize) -> Self {
+        Self::for_clients(CLIENTS_MAX, memory, buffer_len)
+    }
+
+    fn for_clients(clients_max: usize, memory: A, buffer_len: usize) -> Self {
         let options = Options {
             memory_mib: 64,
             ..Options::default()
         };
-        let server = Server::new(memory.clone(), memory, options, [1, 2, 3, 4], NOW).unwrap();
+        let server = Server::new(memory.clone(), memory, options, clients_max, [1, 2, 3, 4], NOW).unwrap();
         Self {
             server,
             network: Loopback::new(buffer_len),
@@ -203,6 +211,39 @@ fn one_client_too_many_is_told_so() {
     rig.settle();
     let next = rig.network.connect();
     assert_eq!(rig.exchange(next, b"PING\r\n"), b"+PONG\r\n");
+}
+
+#[test]
+fn a_thousand_clients_each_get_their_own_answers() {
+    let mut rig = Rig::for_clients(1000, Global, 4096);
+    let mut clients: Heap<(usize, usize)> = (0..1000).map(|_| (rig.network.connect(), 0)).collect();
+    for round in 0..6 {
+        // Some talk, some are silent, and some of the silent ones leave; others come in their place.
+        for (number, (client, count)) in clients.iter_mut().enumerate() {
+            if (number + round) % 3 == 0 {
+                let line = format!("INCR key{number}\r\n");
+                assert_eq!(rig.network.client_send(*client, line.as_bytes()), line.len());
+                *count += 1;
+            } else if (number + round) % 7 == 0 {
+                rig.network.client_close(*client);
+                *client = rig.network.connect();
+            }
+        }
+        rig.settle();
+        for (number, (client, count)) in clients.iter().enumerate() {
+            let expected = match (number + round) % 3 {
+                0 => format!(":{count}\r\n"),
+                _ => String::new(),
+            };
+            assert_eq!(
+                rig.network.client_receive(*client),
+                expected.into_bytes(),
+                "of client {number}"
+            );
+        }
+        assert_eq!(rig.server.database().clients, 1000);
+    }
+    assert_eq!(rig.server.database().statistics.rejected_connections, 0);
 }
 
 #[test]
