@@ -58,6 +58,7 @@ pub use self::pool::{Need, PoolFull, SINKS_MAX, SinkId};
 use self::shadow::{Progress, Shadow};
 use crate::class::scope;
 use crate::event::Status;
+use crate::fault::{self, Point};
 pub use crate::format::{CheckpointId, Compression, Kind};
 use crate::histogram::Histogram;
 use crate::library;
@@ -368,6 +369,7 @@ impl Checkpointer {
             }
             CheckpointError::Cptfork(error)
         })?;
+        fault::passed(Point::CheckpointFrozen);
         state.pool.begin(id, kind, &crew);
         state.status.taken += 1;
         match kind {

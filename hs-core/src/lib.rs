@@ -22,6 +22,7 @@ pub mod checkpoint;
 pub mod class;
 pub mod detection;
 pub mod event;
+pub mod fault;
 pub mod figure;
 pub mod format;
 mod histogram;

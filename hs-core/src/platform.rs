@@ -249,6 +249,8 @@ pub enum Exit {
     TestFailed = 0x14,
     /// This node may not go on: another build, or a newer term. 43.
     Refused = 0x15,
+    /// The power cut that a [fault point](crate::fault) stands for. Nothing is said before it. 45.
+    Fault = 0x16,
 }
 
 /// What `cptctl` is asked. The thesis's `cptctl(ranges, nranges, op)`.

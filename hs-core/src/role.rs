@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::file::CheckpointFiles;
 use crate::detection::Detection;
+use crate::fault::Fault;
 use crate::format::Compression;
 use crate::policy::Choice;
 use crate::restore::Source;
@@ -106,6 +107,8 @@ pub struct PairConfig {
     pub detection: Option<Detection>,
     /// Connections of clients at once.
     pub connections_max: usize,
+    /// Where this node is to end as if its power were cut. For tests.
+    pub fault: Option<Fault>,
     /// Pages of the [shadow](crate::checkpoint::CheckpointerConfig::shadow_pages); 0: every page is sent whole.
     pub shadow_pages: usize,
     /// How pages that are sent whole are compressed.

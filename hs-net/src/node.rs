@@ -239,6 +239,9 @@ impl Node {
 
     fn live(&'static self) {
         let role = self.setup.pair.role;
+        if let Some(fault) = self.setup.pair.fault {
+            hs_core::fault::arm(fault);
+        }
         self.setup.cluster_nic.notify(&self.wake);
         match role {
             Role::Master => {

@@ -18,6 +18,7 @@ use core::time::Duration;
 use hs_core::checkpoint::Compression;
 use hs_core::checkpoint::file::CheckpointFiles;
 use hs_core::detection::Detection;
+use hs_core::fault::Fault;
 use hs_core::platform::PAGE_LEN;
 use hs_core::policy::Choice;
 use hs_core::restore::Source;
@@ -115,14 +116,15 @@ const CHECKPOINT_FILE: usize = 13;
 const RESTORE: usize = 14;
 const CONNECTIONS: usize = 15;
 const DETECT: usize = 16;
-const CPTFORK: usize = 17;
-const CHECK_BLOCKS: usize = 18;
-const SEED: usize = 19;
-const LOG: usize = 20;
+const FAULT: usize = 17;
+const CPTFORK: usize = 18;
+const CHECK_BLOCKS: usize = 19;
+const SEED: usize = 20;
+const LOG: usize = 21;
 
-/// The options there are, at the index of the constant of the same name. Up to [`DETECT`] they are the
+/// The options there are, at the index of the constant of the same name. Up to [`FAULT`] they are the
 /// pair's.
-const NAMES: [Name; 21] = [
+const NAMES: [Name; 22] = [
     Name("hs.role"),
     Name("hs.service"),
     Name("hs.machine"),
@@ -140,6 +142,7 @@ const NAMES: [Name; 21] = [
     Name("hs.restore"),
     Name("hs.connections"),
     Name("hs.detect"),
+    Name("hs.fault"),
     Name("hs.cptfork"),
     Name("hs.check-blocks"),
     Name("hs.seed"),
@@ -345,7 +348,7 @@ impl<'a> Values<'a> {
 
     fn pair(&self) -> Result<Option<PairConfig>, OptionsError> {
         let Some(role) = self.0[ROLE] else {
-            return match (ROLE..=DETECT).find(|&name| self.0[name].is_some()) {
+            return match (ROLE..=FAULT).find(|&name| self.0[name].is_some()) {
                 Some(name) => Err(OptionsError::Missing {
                     name: NAMES[ROLE],
                     because_of: NAMES[name],
@@ -413,6 +416,11 @@ impl<'a> Values<'a> {
                 DETECT,
                 Detection::parse,
                 "heartbeat, icmp, user, file:PATH, or up to eight of them in any(…,…) and all(…,…)",
+            )?,
+            fault: self.parsed(
+                FAULT,
+                Fault::parse,
+                "a point of the checkpoint path and a count, such as kept-heard:20",
             )?,
         };
         if role == Role::Spare && pair.restore.is_some() {

@@ -108,6 +108,8 @@ fn where_checkpoints_go_and_what_a_death_is_can_be_said() {
     assert_eq!(pair.checkpoint_files, CheckpointFiles::new("HSCPT").ok());
     assert_eq!(pair.restore, Source::parse("OLD/HSCPT1.CPT").ok());
     assert_eq!(pair.detection, Detection::parse("any(icmp,file:FAIL)").ok());
+    let faulty = parse(&std::format!("{PAIR} hs.fault=kept-heard:20")).unwrap();
+    assert_eq!(faulty.pair.unwrap().fault, Fault::parse("kept-heard:20").ok());
     let spare = std::format!("{} hs.restore=HSCPT", PAIR.replace("master", "spare"));
     assert_eq!(
         refusal(&spare),
@@ -172,6 +174,8 @@ fn what_is_malformed_is_refused_with_what_is_expected() {
         ("hs.restore", "a.longer"),
         ("hs.detect", "ping"),
         ("hs.detect", "any()"),
+        ("hs.fault", "kept-heard"),
+        ("hs.fault", "kept:1"),
         ("hs.ncon", "0"),
         ("hs.ncon", "17"),
         ("hs.ncon", "99999999999999999999"),

@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Error, Result, anyhow};
 use hs_core::event::{Event, Status};
+use hs_core::platform::Exit;
 use hs_core::role::Role;
 
 use crate::accel::Accelerator;
 use crate::events::{self, Line};
 use crate::netns::tap;
 use crate::profile::{Machine, Plan};
-use crate::qemu::{Boot, Card, Guest, Plug, Recipe, Sign, clock_s, in_words};
+use crate::qemu::{Boot, Card, Guest, Plug, Recipe, Sign, clock_s, exit_code, in_words};
 use crate::report::Takeover;
 
 /// Something happened.
@@ -77,7 +78,7 @@ pub(crate) struct Node {
     pub(crate) last_words: Option<String>,
     /// Whether its end is part of what is being done, and no failure.
     pub(crate) may_end: bool,
-    /// When its process was killed by us.
+    /// When its process was killed by us, or ended at the point that it was told.
     pub(crate) killed: Option<Instant>,
     pub(crate) ended: Option<ExitStatus>,
 }
@@ -154,7 +155,15 @@ impl Pair {
         let happening = self.happenings.recv_timeout(left).ok()?;
         match &happening {
             Happening::Guest(index, Sign::Line(Line::Event(event), at)) => self.account(*index, event, *at),
-            Happening::Guest(index, Sign::Ended(status)) => self.nodes[*index].ended = Some(*status),
+            Happening::Guest(index, Sign::Ended(status)) => {
+                let node = &mut self.nodes[*index];
+                node.ended = Some(*status);
+                if status.code() == Some(exit_code(Exit::Fault)) {
+                    // A power cut, as ordered.
+                    node.may_end = true;
+                    node.killed.get_or_insert(Instant::now());
+                }
+            }
             _ => {}
         }
         Some(happening)

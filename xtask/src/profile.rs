@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, bail};
+use hs_core::fault::Fault;
 use hs_core::role::Role;
 use serde::Deserialize;
 
@@ -109,6 +110,8 @@ pub(crate) struct Slots {
 
 /// The option of the kernel that is a first master's alone.
 pub(crate) const RESTORE: &str = "hs.restore";
+/// The option of the kernel that is the node's alone that begins in the role of its point.
+pub(crate) const FAULT: &str = "hs.fault";
 
 fn load<T: serde::de::DeserializeOwned>(name: &str) -> Result<T> {
     let path = root().join("qemu").join(name);
@@ -188,7 +191,12 @@ impl Plan {
             deadline_ms,
             ncon,
         } = self.timing;
-        let meant = |option: &&String| node.role == Role::Master || !option.starts_with(RESTORE);
+        let meant = |option: &&String| match option.split_once('=') {
+            Some((RESTORE, _)) => node.role == Role::Master,
+            // Of what is none, the guest says why.
+            Some((FAULT, fault)) => Fault::parse(fault).map_or(true, |fault| fault.point.role() == node.role),
+            _ => true,
+        };
         let options: String = (options.iter().filter(meant))
             .map(|option| format!("{option} "))
             .collect();
@@ -250,6 +258,12 @@ mod tests {
                 && spare.contains("hs.ncon=4 hs.cptfork=eager hs.seed=8 "),
             "{spare}"
         );
+        for (fault, its) in [("hs.fault=kept-heard:3", 0), ("hs.fault=kept-said:3", 1)] {
+            for index in 0..2 {
+                let line = plan.command_line(index, &[fault.into()], words, 7, "info");
+                assert_eq!(line.contains(fault), index == its, "{line}");
+            }
+        }
     }
 
     #[test]

@@ -420,7 +420,7 @@ pub(crate) const fn exit_code(exit: Exit) -> i32 {
 
 /// How a guest ended, in words.
 pub(crate) fn in_words(status: ExitStatus) -> String {
-    const MEANINGS: [(Exit, &str); 6] = [
+    const MEANINGS: [(Exit, &str); 7] = [
         (Exit::Success, "ended: all done"),
         (Exit::Panic, "panicked"),
         (Exit::Exception, "died of a processor exception"),
@@ -430,6 +430,7 @@ pub(crate) fn in_words(status: ExitStatus) -> String {
             Exit::Refused,
             "ended itself: it may not go on beside the other node",
         ),
+        (Exit::Fault, "lost its power at the point that it was told"),
     ];
     if let Some(signal) = status.signal() {
         return match Signal::from_named_raw(signal) {
@@ -463,6 +464,7 @@ mod tests {
             (Exit::BadOptions, 39, "command line"),
             (Exit::TestFailed, 41, "test failed"),
             (Exit::Refused, 43, "may not go on"),
+            (Exit::Fault, 45, "lost its power"),
         ] {
             assert_eq!(exit_code(exit), code);
             assert!(in_words(ExitStatus::from_raw(code << 8)).contains(word));

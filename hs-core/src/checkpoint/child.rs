@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use super::pool::{Crew, Tee};
 use super::shadow::{Place, Progress};
 use super::{CheckpointId, Kind, Loss, Shared};
+use crate::fault::{self, Point};
 use crate::format::{BUFFER_BYTES, Compression, Encoder, Form, Header, Packer, Tables};
 use crate::library::{self, HookEntry, Library};
 use crate::platform::{CheckpointMemory, ChildBody, EndedHook, Frozen, Outcome, PageRange};
@@ -135,6 +136,7 @@ pub(super) struct Task {
 
 impl Task {
     pub(super) fn run(mut self, frozen: &dyn Frozen) -> Outcome {
+        fault::passed(Point::ChildStarted);
         let mut tee = Tee::new(self.crew, Arc::clone(&self.progress));
         let sent = self.send(frozen, &mut tee);
         // What others have passed is theirs to free, not a pause's.

@@ -9,6 +9,7 @@ use core::ops::{Deref, DerefMut};
 use core::sync::atomic::Ordering;
 
 use hs_core::checkpoint::{CheckpointId, Checkpointer, Quiesced};
+use hs_core::fault::{self, Point};
 use hs_core::platform::{Instant, Nic, RingFull};
 use hs_core::role::{Hearing, PairConfig};
 use hs_core::sync::MutexGuard;
@@ -87,6 +88,9 @@ impl Front {
         if !self.marks.is_withheld() {
             service.release_all();
         }
+        if service.next_frame().is_some() {
+            fault::passed(Point::OutputReleased);
+        }
         self.stalled = false;
         let mut sent = 0;
         while let Some(frame) = service.next_frame() {
@@ -99,6 +103,9 @@ impl Front {
         }
         if sent > 0 || self.stalled {
             nic.kick();
+        }
+        if sent > 0 {
+            fault::passed(Point::OutputSent);
         }
         sent
     }

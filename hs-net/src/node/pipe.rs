@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 
 use hs_core::checkpoint::{CheckpointId, CheckpointPipe, Kind, PipeError, PipeWriter};
+use hs_core::fault::{self, Point};
 
 use super::Node;
 use crate::channel::flow::MessageBuffer;
@@ -154,7 +155,7 @@ impl Writer {
         };
         chunk_header(self.buffer.space(), &self.id, flags);
         self.buffer.set_len(self.len);
-        self.first = false;
+        let first = core::mem::replace(&mut self.first, false);
         self.len = CHUNK_HEADER_LEN;
         let node = self.node;
         loop {
@@ -168,10 +169,17 @@ impl Writer {
                 node.wake.raise();
             }
             match sending {
-                Sending::Queued => return Ok(()),
+                Sending::Queued => break,
                 Sending::NoRoom => node.wait_for_room(seen),
             }
         }
+        if first {
+            fault::passed(Point::ChunkFirstSent);
+        }
+        if last {
+            fault::passed(Point::ChunkLastSent);
+        }
+        Ok(())
     }
 }
 

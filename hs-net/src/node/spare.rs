@@ -5,6 +5,7 @@ use alloc::string::String;
 
 use hs_core::checkpoint::CheckpointId;
 use hs_core::event::Event;
+use hs_core::fault::{self, Point};
 use hs_core::image::{Image, ImageConfig, ImageError, Progress};
 use hs_core::platform::Instant;
 use hs_core::registry::hook;
@@ -130,12 +131,14 @@ impl Reader {
     fn acknowledge(&mut self, epoch: Epoch, kept: &[CheckpointId]) {
         let mut armed = false;
         for &checkpoint in kept {
+            fault::passed(Point::ImageComplete);
             // Clients may have seen what came after an earlier one.
             armed |= self.armed_from.is_some_and(|from| from <= checkpoint);
             if armed {
                 self.node.pair.lock().hold_image(epoch);
             }
             self.node.answer(&Message::Kept { checkpoint });
+            fault::passed(Point::KeptSaid);
         }
         if armed && self.ready_in != Some(epoch) {
             self.ready_in = Some(epoch);
@@ -185,17 +188,20 @@ impl Node {
     /// last.
     fn take_over(&'static self, image: Image, takeover: &Takeover) {
         let machine = self.setup.machine;
+        fault::passed(Point::TakeoverDecided);
         self.mount();
         self.remove_signs();
         let (restored, service) = self.take_up(image, "takeover failed");
         let resumed = self.resume_connections(service, Unseen::TakenIn);
         let in_place = machine.now();
+        fault::passed(Point::TakeoverRestored);
 
         self.setup.service_nic.notify(&self.application);
         self.begin_service(service);
         // What the old master's checkpoint held comes first, answers to what it did not hold next, and who has the address now last.
         self.service().flush(in_place);
         let announced = self.announce();
+        fault::passed(Point::TakeoverAnnounced);
 
         self.begin_checkpoints();
         self.pair.lock().finish_takeover();

@@ -8,6 +8,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use hs_core::checkpoint::{CheckpointId, PipeError};
+use hs_core::fault::{self, Point};
 
 use super::{Notice, Pair};
 use crate::channel::flow::MessageBuffer;
@@ -213,6 +214,7 @@ impl Pair {
         while self.channel.take(&mut self.buffer) {
             match Message::parse(self.buffer.message()) {
                 Ok(Message::Kept { checkpoint }) => {
+                    fault::passed(Point::KeptHeard);
                     if self.transfers.settle(checkpoint, Fate::Kept) {
                         self.kept = self.kept.max(Some(checkpoint));
                         self.holds_image |= self.armed_from.is_some_and(|from| from <= checkpoint);

@@ -154,6 +154,7 @@ pub(crate) fn node(role: &str, service: u16, cluster: u16, words: &[String]) -> 
         checkpoint_files: word("files").map(|name| CheckpointFiles::new(name).expect("a base name")),
         restore: word("restore").map(|name| Source::parse(name).expect("a name")),
         detection: Some(Detection::parse(word("detect").unwrap_or("heartbeat")).expect("signs")),
+        fault: None,
     };
     run(Start {
         machine,

@@ -79,6 +79,7 @@ fn node(session: &Session) -> &'static Node {
         checkpoint_files: None,
         restore: None,
         detection: None,
+        fault: None,
     };
     let start = Start {
         machine: HostMachine::install(),
