@@ -18,9 +18,10 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 const FORBIDDEN: [&str; 3] = ["libc", "getrandom", "cpufeatures"];
 
 /// All guests there are.
-pub(crate) const GUESTS: [&str; 8] = [
+pub(crate) const GUESTS: [&str; 9] = [
     "kv",
     "sqlite",
+    "streams",
     "tetris",
     "visitors",
     "ktest",
