@@ -16,6 +16,7 @@ mod handover;
 mod host;
 mod inspect;
 mod live;
+mod load;
 mod netns;
 mod pair;
 mod player;

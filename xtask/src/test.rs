@@ -15,6 +15,7 @@ mod run;
 mod runner;
 mod signals;
 mod sql;
+mod survives;
 mod tetris;
 mod typist;
 mod visitors;
@@ -212,6 +213,31 @@ const STEPS: &[Step] = &[
         body: Body::Inside(240),
     },
     Step {
+        name: "pair-survives-incr",
+        shows: "each numbered reply comes once and in order through a kill",
+        body: Body::Inside(120),
+    },
+    Step {
+        name: "pair-survives-benchmark",
+        shows: "redis-benchmark does not notice a kill: no error, no reconnect",
+        body: Body::Inside(240),
+    },
+    Step {
+        name: "pair-survives-bulk",
+        shows: "streams both ways hold every byte through a kill",
+        body: Body::Inside(120),
+    },
+    Step {
+        name: "pair-survives-edges",
+        shows: "so do half-closed ones, closed windows, and connections that begin or end",
+        body: Body::Inside(120),
+    },
+    Step {
+        name: "pair-survives-crash",
+        shows: "the connection that crashes the server is reset, the others live on",
+        body: Body::Inside(120),
+    },
+    Step {
         name: "pair-sqlite",
         shows: "SQLite says in a guest, word for word, what it says on the host",
         body: Body::Inside(240),
@@ -230,6 +256,11 @@ const STEPS: &[Step] = &[
         name: "run-pair",
         shows: "the command as in the README, through the forwarded port",
         body: Body::Here(run::as_documented),
+    },
+    Step {
+        name: "run-survives",
+        shows: "a client on the forwarded port does not notice a kill",
+        body: Body::Here(run::survives),
     },
     Step {
         name: "run-nothing-left",

@@ -214,6 +214,9 @@ impl<'a, A: Memory> Call<'a, A> {
                 self.session.closing = true;
                 return Err(Refusal::Silence);
             }
+            if self.database.options.crash && name.eq_ignore_ascii_case(b"crash") {
+                panic!("a client ordered CRASH, and crash=on allows it");
+            }
             return Err(Refusal::UnknownCommand);
         };
         let command = if self.request.len() > 1 && !command.subcommands.is_empty() {

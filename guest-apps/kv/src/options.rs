@@ -4,6 +4,7 @@
 //! port=6379      where to listen
 //! mem-mib=64     most memory for keys and values
 //! commit=sync    whether replies wait until the spare has what they tell: sync or async
+//! crash=on       a command CRASH, which no list names, ends the server by a panic: for tests of a pair
 //! ```
 
 use hs_core::words::{WordError, Words, set};
@@ -18,6 +19,8 @@ pub struct Options {
     pub memory_mib: u32,
     /// Whether replies wait for the spare.
     pub commit: Commit,
+    /// Whether there is the command `CRASH`.
+    pub crash: bool,
 }
 
 impl Default for Options {
@@ -28,13 +31,14 @@ impl Default for Options {
             port: 6379,
             memory_mib: 64,
             commit: Commit::Sync,
+            crash: false,
         }
     }
 }
 
 const WORDS: Words = Words {
     application: "kv",
-    options: &["port", "mem-mib", "commit"],
+    options: &["port", "mem-mib", "commit", "crash"],
 };
 
 /// Most that `mem-mib=` may be.
@@ -55,6 +59,14 @@ impl Options {
                 "a number from 1 to 65535",
             ),
             "commit" => set(&mut options.commit, value, |_| true, "sync or async"),
+            "crash" => {
+                options.crash = match value {
+                    "on" => true,
+                    "off" => false,
+                    _ => return Err("on or off"),
+                };
+                Ok(())
+            }
             _ => {
                 let fits = |mib: &u32| (1..=MEMORY_MIB_MAX).contains(mib);
                 set(&mut options.memory_mib, value, fits, "a number from 1 to 1048576")
@@ -79,11 +91,12 @@ mod tests {
         let parse = |line: &'static str| Options::parse(line.split_ascii_whitespace());
         assert_eq!(parse(""), Ok(Options::default()));
         assert_eq!(
-            parse("mem-mib=8 port=1"),
+            parse("mem-mib=8 port=1 crash=on"),
             Ok(Options {
                 port: 1,
                 memory_mib: 8,
-                commit: Commit::Sync
+                commit: Commit::Sync,
+                crash: true,
             })
         );
         assert_eq!(
@@ -95,6 +108,7 @@ mod tests {
             ("prt=1", "`prt=1` is not"),
             ("verbose", "`verbose` is not"),
             ("port=0", "`port=0` is malformed"),
+            ("crash=", "`crash=` is malformed"),
             ("port=65536", "`port=65536` is malformed"),
             ("mem-mib=", "`mem-mib=` is malformed"),
             ("mem-mib=-1", "`mem-mib=-1` is malformed"),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use hs_core::event::Event;
 
-use super::{Orders, descriptors, gate, guest, pairs, signals, sql, tetris, visitors};
+use super::{Orders, descriptors, gate, guest, pairs, signals, sql, survives, tetris, visitors};
 use crate::accel::{self, Accelerator};
 use crate::command::{bare_words, root, show};
 use crate::disk;
@@ -78,6 +78,23 @@ const TESTS: &[Test] = &[
         signals::signals,
     ),
     ("pair-gate", &[("gated", Variant::Usual)], gate::kills),
+    ("pair-survives-incr", &[("kv", Variant::Usual)], survives::incr),
+    (
+        "pair-survives-benchmark",
+        &[("kv", Variant::Usual)],
+        survives::benchmark,
+    ),
+    (
+        "pair-survives-bulk",
+        &[("streams", Variant::Usual)],
+        survives::bulk,
+    ),
+    (
+        "pair-survives-edges",
+        &[("streams", Variant::Usual)],
+        survives::edges,
+    ),
+    ("pair-survives-crash", &[("kv", Variant::Usual)], survives::crash),
     ("pair-sqlite", &[("sqlite", Variant::Usual)], sql::script),
     ("pair-sqlite-killed", &[("sqlite", Variant::Usual)], sql::killed),
     ("pair-sqlite-bulk", &[("sqlite", Variant::Usual)], sql::bulk),

@@ -14,6 +14,7 @@ use crate::command::{OURSELVES, root};
 use crate::disk;
 use crate::events::Tail;
 use crate::host::PYTHON;
+use crate::load::Load;
 
 /// A started `run-pair`. Dropping it ends it.
 struct Started {
@@ -161,6 +162,53 @@ pub(super) fn as_documented(runner: &mut Runner) -> Result<()> {
     drop(disk::open(&disk.0, disk::MIB_DEFAULT).context("the run's disk was not kept")?);
     check_report(&std::fs::read_to_string(&report.0).context("no report was written")?)?;
     runner.note(&format!("takeover after {took}"));
+    Ok(())
+}
+
+/// A client on the forwarded port, with one connection and a few more, does not notice that the master dies.
+pub(super) fn survives(runner: &mut Runner) -> Result<()> {
+    const LIMIT: Duration = Duration::from_secs(40);
+    let disk = Scratch::new("disk", "img");
+    let disk_path = disk.name();
+    let arguments = [
+        "--headless",
+        "--forward",
+        "0",
+        "--kill-master-after",
+        "3",
+        "--exit-after",
+        "60",
+        "--disk",
+        &disk_path,
+        "--accel",
+        accel(runner),
+    ];
+    let mut run = Started::new(&arguments)?;
+    let port: u16 = run.line("ready: service 127.0.0.1:")?.parse()?;
+    let mut load = Load::start(([127, 0, 0, 1], port).into(), "incr --connections 2 --mixed 1")?;
+    let deadline = Instant::now() + LIMIT;
+    while !load.is_ready()? {
+        if Instant::now() >= deadline {
+            bail!("the clients did not get to work");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let took = run.line("takeover: spare is master after ")?;
+    // Each connection ends with one more request, which only the new master can answer.
+    load.stop();
+    let findings = loop {
+        if let Some(findings) = load.ended()? {
+            break findings;
+        }
+        if Instant::now() >= deadline {
+            bail!("the clients did not end");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    if !findings.is_clean() {
+        bail!("clients met:\n  {}", findings.violations.join("\n  "));
+    }
+    runner.note(&format!("takeover after {took}, {} replies", findings.replies));
     Ok(())
 }
 

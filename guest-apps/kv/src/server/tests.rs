@@ -128,6 +128,23 @@ fn large_values_go_through_small_buffers() {
 }
 
 #[test]
+fn a_server_that_was_not_told_so_is_not_crashed() {
+    let mut rig = Rig::new(4096);
+    let client = rig.network.connect();
+    let reply = rig.exchange(client, b"CRASH\r\n");
+    assert!(reply.starts_with(b"-ERR unknown command 'CRASH'"));
+}
+
+#[test]
+#[should_panic(expected = "a client ordered CRASH")]
+fn a_server_that_was_told_so_is_crashed() {
+    let mut rig = Rig::new(4096);
+    rig.server.database.options.crash = true;
+    let client = rig.network.connect();
+    rig.exchange(client, b"CRASH\r\n");
+}
+
+#[test]
 fn a_protocol_error_ends_that_client_alone() {
     let mut rig = Rig::new(4096);
     let (bad, good) = (rig.network.connect(), rig.network.connect());
