@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 pub mod calculation;
+pub mod distribution;
 pub mod experiment;
 pub mod plot;
 pub mod quantity;

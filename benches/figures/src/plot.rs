@@ -6,8 +6,11 @@ mod axis;
 mod bars;
 mod canvas;
 mod curves;
+mod histogram;
 
 use std::fmt;
+
+pub use self::histogram::{Words, histogram};
 
 use crate::experiment::{Experiment, Plot, Shape};
 use crate::row::Rows;

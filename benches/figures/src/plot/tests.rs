@@ -172,3 +172,30 @@ fn odd_points_are_left_out_and_single_ones_drawn() {
     assert!(words.iter().any(|word| word == "new-one") && !words.iter().any(|word| word == "linux-fork"));
     assert!(draw(&rows, experiment, &experiment.plots[1]).unwrap().is_some());
 }
+
+#[test]
+fn a_histogram_shows_its_words_and_marks() {
+    use crate::distribution::Distribution;
+    let words = Words {
+        title: "Pauses",
+        subtitle: "of 500 kills",
+        label: "pause (ms)",
+    };
+    let values = Distribution::new((1..=500).map(|kill| 4.0 + f64::from(kill % 37) * 0.4));
+    let drawing = histogram(&values, words).unwrap().unwrap();
+    for text in [
+        "Pauses",
+        "of 500 kills",
+        "pause (ms)",
+        "median",
+        "p99",
+        "max",
+        "kills",
+    ] {
+        assert!(drawing.svg.contains(text), "{text}");
+    }
+    assert!(drawing.png.len() > 1000);
+    assert!(histogram(&Distribution::default(), words).unwrap().is_none());
+    // One value alone has a bar too.
+    assert!(histogram(&Distribution::new([5.0]), words).unwrap().is_some());
+}
