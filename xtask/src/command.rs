@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
 
@@ -77,8 +78,18 @@ fn quoted(word: &OsStr) -> String {
     }
 }
 
+static SHOWN_ENOUGH: AtomicBool = AtomicBool::new(false);
+
+/// From here on commands are not shown any more: they are like those that were, many times over.
+pub(crate) fn show_no_more() {
+    SHOWN_ENOUGH.store(true, Ordering::Relaxed);
+}
+
 /// Prints `command` on standard error.
 pub(crate) fn show(command: &Command) {
+    if SHOWN_ENOUGH.load(Ordering::Relaxed) {
+        return;
+    }
     if std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
         eprintln!("\x1b[2m$ {}\x1b[0m", words(command));
     } else {

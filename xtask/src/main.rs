@@ -1,4 +1,4 @@
-//! Every command that a person types: `cargo xtask run-pair`, `client`, `test`, `bench` and `inspect`.
+//! Every command that a person types: `cargo xtask run-pair`, `client`, `test`, `bench`, `chaos` and `inspect`.
 //!
 //! This file is the list of commands; what each does stands in its module. Each external command is
 //! printed before it runs. Deliberately absent: `unsafe`, and anything that needs root.
@@ -6,6 +6,7 @@
 
 mod accel;
 mod bench;
+mod chaos;
 mod client;
 mod command;
 mod disk;
@@ -53,6 +54,8 @@ enum Command {
     Test(test::Options),
     /// Measures checkpoints beside what Linux offers, and draws the thesis's tables and figures.
     Bench(bench::Options),
+    /// Kills machines of pairs under load, and checks what their clients saw of it.
+    Chaos(chaos::Options),
     /// Shows what is in a file of checkpoints.
     Inspect(inspect::Options),
     /// Becomes a program that dies with the process that started it.
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Command::Client(options) => client::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Bench(options) => bench::run(options),
+        Command::Chaos(options) => chaos::run(options),
         Command::Inspect(options) => inspect::run(&options),
         Command::Tied(options) => tied::run(&options),
         Command::Enter { parent } => netns::enter(parent),

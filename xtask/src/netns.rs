@@ -33,7 +33,7 @@ use signal_hook::iterator::Signals;
 
 use crate::command::{OURSELVES, command, show};
 use crate::profile::Plan;
-use crate::{bench, handover, run_pair, test, tied};
+use crate::{bench, chaos, handover, run_pair, test, tied};
 
 /// What to do inside.
 #[derive(Serialize, Deserialize)]
@@ -44,6 +44,8 @@ pub(crate) enum Task {
     Test(test::Orders),
     /// The guests of a benchmark. Its file: see [`bench::inside`].
     Bench(bench::Orders),
+    /// Pairs that lose a machine. Its files: see [`chaos::inside`].
+    Chaos(chaos::Orders),
 }
 
 /// How long the inside has to end in order after the first signal.
@@ -138,6 +140,7 @@ pub(crate) fn inside() -> Result<ExitCode> {
         Task::RunPair(orders) => run_pair::inside(orders, files, channel),
         Task::Test(orders) => test::inside(&orders, channel),
         Task::Bench(orders) => bench::inside(orders, files, channel),
+        Task::Chaos(orders) => chaos::inside(&orders, files, channel),
     }
 }
 

@@ -28,6 +28,8 @@ import zlib
 
 # How long anything may take that is owed, in seconds.
 OWED_LIMIT = 20
+# A reply that was on its way at the kill is there after this, in seconds.
+UNDER_WAY = 0.005
 # How long a connection may take to be made: the kernel asks again after 1, 3, 7 seconds.
 CONNECT_LIMIT = 10
 KIB = 1 << 10
@@ -140,12 +142,12 @@ class Replies:
         return max((b - a for a, b in zip(self.times, self.times[1:])), default=0.0)
 
     def pause(self):
-        """From the kill to the reply that ended the longest silence that reached beyond it."""
+        """From the kill to the next reply that was not on its way yet: the end of the longest silence that had begun by then."""
         killed_at = self.run.killed_at
         if killed_at is None:
             return None
-        gaps = [(b - a, b) for a, b in zip(self.times, self.times[1:]) if b > killed_at]
-        return max(gaps)[1] - killed_at if gaps else None
+        silences = [(b - a, b) for a, b in zip(self.times, self.times[1:]) if a < killed_at + UNDER_WAY and b > killed_at]
+        return max(silences)[1] - killed_at if silences else None
 
 
 async def reply_of(reader):
