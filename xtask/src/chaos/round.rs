@@ -126,11 +126,15 @@ fn live(ground: &Ground<'_>, plan: &Plan, pair: &mut Pair) -> Result<Outcome> {
         }
         Ok(Some(()))
     })?;
-    load.tell_killed(
-        pair.nodes[victim]
-            .killed
-            .context("a node that was killed has a time of death")?,
-    );
+    let died = pair.nodes[victim]
+        .killed
+        .context("a node that was killed has a time of death")?;
+    load.tell_killed(died);
+    told.borrow_mut().push(format!(
+        "{:>8.1} ms  {} dies",
+        died.saturating_duration_since(begun).as_secs_f64() * 1000.0,
+        pair.nodes[victim].name
+    ));
     if of_master {
         beside(pair, "the takeover", SOON, note, |pair| {
             Ok((!pair.takeovers.is_empty()).then_some(()))
