@@ -129,6 +129,8 @@ pub struct Node {
     others_required: AtomicBool,
     /// Microseconds; 0 for never.
     retry_at: AtomicU64,
+    /// A sink other than the spare has lost a checkpoint.
+    sink_failed: AtomicBool,
     /// Whether each worker has a thread of its own even if it is alone.
     threaded: bool,
     /// The worker that the first thread is to call.
@@ -231,6 +233,7 @@ impl Node {
             changed: AtomicBool::new(false),
             others_required: AtomicBool::new(false),
             retry_at: AtomicU64::new(0),
+            sink_failed: AtomicBool::new(false),
             threaded,
             direct: Mutex::new(None),
             first_thread: Signal::new(),
@@ -380,11 +383,8 @@ impl Node {
     }
 
     /// A checkpoint was lost: the application will be asked for another.
+    /// (Children call this: what lies in checkpointable memory is not theirs to touch.)
     fn checkpoint_lost(&self) {
-        if !self.pair.lock().is_paired() {
-            // A lone master whose files fail serves all the same, as the log says.
-            self.let_output_go();
-        }
         let at = self.setup.machine.now() + RETRY_AFTER;
         self.retry_at.store(at.as_micros(), Ordering::SeqCst);
         self.wake.raise();

@@ -1,6 +1,7 @@
 //! The way of a checkpoint from its child into the channel: the thesis's `hs_cpipe`.
 
 use alloc::boxed::Box;
+use core::sync::atomic::Ordering;
 
 use hs_core::checkpoint::{CheckpointId, CheckpointPipe, Kind, PipeError, PipeWriter};
 use hs_core::fault::{self, Point};
@@ -78,7 +79,7 @@ impl CheckpointPipe for Retried {
                 writer: Some(writer),
             })),
             Err(error) => {
-                node.checkpoint_lost();
+                node.sink_lost();
                 Err(error)
             }
         }
@@ -118,7 +119,7 @@ impl PipeWriter for RetriedWriter {
         let writer = self.writer.take().ok_or(PipeError::Cancelled)?;
         let committed = writer.commit();
         if committed.is_err() {
-            self.node.checkpoint_lost();
+            self.node.sink_lost();
         }
         committed
     }
@@ -127,7 +128,7 @@ impl PipeWriter for RetriedWriter {
 impl Drop for RetriedWriter {
     fn drop(&mut self) {
         if self.writer.is_some() {
-            self.node.checkpoint_lost();
+            self.node.sink_lost();
         }
     }
 }
@@ -224,6 +225,12 @@ impl Drop for Writer {
 }
 
 impl Node {
+    /// A sink other than the spare has lost a checkpoint.
+    fn sink_lost(&self) {
+        self.sink_failed.store(true, Ordering::SeqCst);
+        self.checkpoint_lost();
+    }
+
     /// Sleeps until the channel has moved since `seen`.
     pub(super) fn wait_for_room(&self, seen: u32) {
         self.room.wait(seen, None);

@@ -170,6 +170,10 @@ impl PairThread {
         if let Some(announcer) = node.announcer.lock().as_mut() {
             send_announcement(announcer, node.setup.service_nic, now);
         }
+        if node.sink_failed.swap(false, Ordering::SeqCst) && !node.pair.lock().is_paired() {
+            // A lone master whose files fail serves all the same, as the log says.
+            node.let_output_go();
+        }
         if node.retry_at().is_some_and(|at| at <= now) {
             node.want_checkpoint();
         }
