@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod api;
 mod bench;
+mod chaos;
 mod descriptors;
 mod gate;
 mod guest;
@@ -271,6 +272,11 @@ const STEPS: &[Step] = &[
         name: "run-refusals",
         shows: "what is in use, unknown or no disk is refused by name",
         body: Body::Here(run::refusals),
+    },
+    Step {
+        name: "chaos",
+        shows: "no reply is lost, whoever dies at whatever point; what loses some is found out",
+        body: Body::Here(chaos::chaos_finds),
     },
     Step {
         name: "bench",
