@@ -144,6 +144,15 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_has_a_row_for_each_point() {
+        let text = std::fs::read_to_string(crate::command::root().join("docs/failover.md")).unwrap();
+        for point in Point::ALL {
+            let row = format!("| `{point}` | {} | ", point.role());
+            assert_eq!(text.matches(&row).count(), 1, "{row}");
+        }
+    }
+
+    #[test]
     fn without_spares_only_masters_die() {
         assert!((0..1000).all(|seed| Plan::draw(seed, false).death.role() == Role::Master));
     }
