@@ -49,7 +49,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
     /// The application that the pairs run.
-    #[arg(long, value_name = "NAME", default_value = "kv", value_parser = ["kv"])]
+    #[arg(long, value_name = "NAME", default_value = "kv", value_parser = ["kv", plan::STREAMS])]
     app: String,
     /// A further word for the application; may be given several times.
     #[arg(long, value_name = "WORD")]
@@ -135,7 +135,7 @@ pub(crate) fn inside(orders: &Orders, files: Vec<OwnedFd>, channel: OwnedFd) -> 
         if stopped.load(Ordering::SeqCst) {
             break;
         }
-        let plan = Plan::draw(orders.seed.wrapping_add(index), true);
+        let plan = Plan::draw(orders.seed.wrapping_add(index), &orders.app, true);
         progress.round(index, &plan, &tally);
         let outcome = round::run(&ground, &plan);
         // The commands of all others are like the first one's.

@@ -1,6 +1,6 @@
 """Clients that go on while their server's machine dies: their own kernel's TCP, and nothing that a pair would know of.
 
-    failover_client.py HOST PORT incr [--connections C] [--window W] [--think-ms T] [--mixed M]
+    failover_client.py HOST PORT incr [--connections C] [--window W] [--think-ms T] [--mixed M] [--visitors V]
     failover_client.py HOST PORT bulk [--streams N]
     failover_client.py HOST PORT half-close | slow-reader | edges
     failover_client.py HOST PORT udp
@@ -12,7 +12,7 @@ of JSON with what it met. It fails if there were violations: a connection that b
 out of order or wrong.
 
 incr: connection 0 has one INCR on its way at a time; C others have W each and rest for T ms between two batches; M more set keys
-and read them. Each reply has to be the next number. bulk, half-close, slow-reader and edges are for the guest `streams`: `bulk`
+and read them, V more come and go. Each reply has to be the next number. bulk, half-close, slow-reader and edges are for the guest `streams`: `bulk`
 has streams in both directions all the time; `edges` opens and closes connections all the time. `crash` has one connection crash the
 server, which must be told `crash=on`.
 """
@@ -198,6 +198,31 @@ async def mixed(run, name, key, think_s):
     writer.close()
 
 
+async def visits(run, name, key, think_s):
+    """Comes for one INCR and goes, again and again; who closes first changes."""
+    number = 0
+    while not run.stopping.is_set():
+        try:
+            reader, writer = await run.connect()
+        except ConnectionRefusedError:
+            # As clean an answer as any.
+            continue
+        number += 1
+        writer.write(b"INCR %s\r\n" % key + b"QUIT\r\n" * (number % 2))
+        reply = await asyncio.wait_for(reply_of(reader), OWED_LIMIT)
+        if reply != b":%d" % number:
+            run.violation("wrong", f"{name}: visit {number} was answered {reply!r}")
+        if number % 2:
+            check_bytes(run, name, await asyncio.wait_for(reader.read(-1), OWED_LIMIT), b"+OK\r\n")
+        else:
+            writer.write_eof()
+            check_bytes(run, name, await asyncio.wait_for(reader.read(-1), OWED_LIMIT), b"")
+        writer.close()
+        run.works(name)
+        if think_s:
+            await asyncio.sleep(think_s)
+
+
 async def incr(run):
     options = run.arguments
     prefix = b"%s:%d" % (options.prefix.encode(), time.time_ns())
@@ -213,6 +238,10 @@ async def incr(run):
         name = f"mixed {index}"
         run.begins(name)
         tasks.append(run.watched(name, mixed(run, name, b"%s:mixed:%d" % (prefix, index), options.think_ms / 1000)))
+    for index in range(options.visitors):
+        name = f"visitor {index}"
+        run.begins(name)
+        tasks.append(run.watched(name, visits(run, name, b"%s:visitor:%d" % (prefix, index), options.think_ms / 1000)))
     await asyncio.gather(*tasks)
     milliseconds = lambda seconds: None if seconds is None else round(seconds * 1000, 3)
     run.figures["replies"] = sum(len(replies.times) for replies in histories)
@@ -304,7 +333,8 @@ async def bulk(run):
     for transfers in directions:
         transfers.tell()
     met = [transfers.name for transfers in directions if run.figures[transfers.name]["through_the_kill"]]
-    if run.killed_at and not (any("sink" in name for name in met) and any("source" in name for name in met)):
+    begun = min((begun for transfers in directions for begun, _ in transfers.spans), default=0)
+    if run.killed_at and run.killed_at > begun and not (any("sink" in name for name in met) and any("source" in name for name in met)):
         run.violation("wrong", f"the kill met no stream in one direction, only {met}")
 
 
@@ -380,7 +410,7 @@ async def edges(run):
     """Connections that are opened and closed all the time, so that SYNs and FINs are on their way at the kill."""
     run.figures.update(completed=0, refused=0)
 
-    async def visits(name, shut_first):
+    async def come_and_go(name, shut_first):
         number = 0
         while not run.stopping.is_set():
             number += 1
@@ -408,7 +438,7 @@ async def edges(run):
     for index in range(8):
         name = f"visitor {index}"
         run.begins(name)
-        tasks.append(run.watched(name, visits(name, index % 2 == 0)))
+        tasks.append(run.watched(name, come_and_go(name, index % 2 == 0)))
     await asyncio.gather(*tasks)
 
 
@@ -509,6 +539,7 @@ async def main():
     parser.add_argument("--window", type=int, default=8)
     parser.add_argument("--think-ms", type=float, default=0)
     parser.add_argument("--mixed", type=int, default=0)
+    parser.add_argument("--visitors", type=int, default=0)
     parser.add_argument("--streams", type=int, default=1)
     parser.add_argument("--prefix", default="failover")
     run = Run(parser.parse_args())

@@ -29,6 +29,10 @@ const KILL_WITHIN_MS: u64 = 700;
 /// So long they go on afterwards, at least, and at most.
 const GO_ON_MS: (u64, u64) = (100, 400);
 
+/// The application whose clients send and get bulk streams, and what these are told.
+pub(super) const STREAMS: &str = "streams";
+const STREAMS_LOADS: [&str; 4] = ["bulk", "edges", "half-close", "slow-reader"];
+
 /// How a machine dies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Death {
@@ -86,8 +90,8 @@ impl Lots {
 }
 
 impl Plan {
-    /// The plan of `seed`. Without `spares_too`, only masters die.
-    pub(super) fn draw(seed: u64, spares_too: bool) -> Plan {
+    /// The plan of `seed` for pairs of `app`. Without `spares_too`, only masters die.
+    pub(super) fn draw(seed: u64, app: &str, spares_too: bool) -> Plan {
         let mut lots = Lots(seed);
         // A kill at a random moment as often as one at a named point.
         let by_fault = lots.below(2) == 0;
@@ -101,13 +105,17 @@ impl Plan {
             (false, _) => Death::Kill(if spare { Role::Spare } else { Role::Master }, after),
         };
         let (connections, window) = (1 + lots.below(5), 1 << lots.below(5));
-        let (mixed, think_ms) = (1 + lots.below(2), 1 + lots.below(4));
+        let (mixed, visitors, think_ms) = (lots.below(3), lots.below(3), 1 + lots.below(4));
+        let load = match app {
+            STREAMS => STREAMS_LOADS[lots.below(STREAMS_LOADS.len() as u64) as usize].to_owned(),
+            _ => format!(
+                "incr --connections {connections} --window {window} --mixed {mixed} --visitors {visitors} --think-ms {think_ms}"
+            ),
+        };
         Plan {
             seed,
             death,
-            load: format!(
-                "incr --connections {connections} --window {window} --mixed {mixed} --think-ms {think_ms}"
-            ),
+            load,
             go_on: Duration::from_millis(GO_ON_MS.0 + lots.below(GO_ON_MS.1 - GO_ON_MS.0)),
         }
     }
@@ -119,15 +127,15 @@ mod tests {
 
     #[test]
     fn a_seed_repeats_its_run_and_neighbours_are_unlike() {
-        assert_eq!(Plan::draw(7, true), Plan::draw(7, true));
-        let deaths: Vec<Death> = (0..8).map(|seed| Plan::draw(seed, true).death).collect();
+        assert_eq!(Plan::draw(7, "kv", true), Plan::draw(7, "kv", true));
+        let deaths: Vec<Death> = (0..8).map(|seed| Plan::draw(seed, "kv", true).death).collect();
         let unlike = (1..8).filter(|at| !deaths[..*at].contains(&deaths[*at]));
         assert_eq!(unlike.count(), 7, "{deaths:?}");
     }
 
     #[test]
     fn a_hundred_seeds_meet_each_point_and_both_nodes() {
-        let deaths: Vec<Death> = (0..100).map(|seed| Plan::draw(seed, true).death).collect();
+        let deaths: Vec<Death> = (0..100).map(|seed| Plan::draw(seed, "kv", true).death).collect();
         for point in POINTS {
             assert!(
                 deaths
@@ -154,6 +162,6 @@ mod tests {
 
     #[test]
     fn without_spares_only_masters_die() {
-        assert!((0..1000).all(|seed| Plan::draw(seed, false).death.role() == Role::Master));
+        assert!((0..1000).all(|seed| Plan::draw(seed, "kv", false).death.role() == Role::Master));
     }
 }
