@@ -5,9 +5,9 @@
 
 mod loopback;
 
-use core::net::SocketAddr;
+use core::net::{SocketAddr, SocketAddrV4};
 
-pub use self::loopback::Loopback;
+pub use self::loopback::{DatagramLoopback, Loopback};
 use crate::node::Node;
 use crate::service::{ConnectionError, ConnectionId};
 
@@ -73,6 +73,50 @@ pub trait Transport {
 
     /// Resets the connection. No events come of it any more.
     fn abort(&mut self, connection: Self::Connection);
+}
+
+/// Datagrams that come and go. Calls never wait.
+pub trait Datagrams {
+    /// Longest datagram that can be sent, in bytes.
+    fn len_max(&self) -> usize;
+
+    /// Takes the oldest datagram, as much of it as finds room in `into`. Returns how many bytes that is, and who sent it;
+    /// `None` if there is none now.
+    fn receive(&mut self, into: &mut [u8]) -> Option<(usize, SocketAddrV4)>;
+
+    /// Sends a datagram, and returns whether it went: if not it is lost, as any may be on its way.
+    fn send(&mut self, to: SocketAddrV4, bytes: &[u8]) -> bool;
+}
+
+/// A node's UDP socket, by the number of its descriptor.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeDatagrams {
+    /// The node.
+    pub node: &'static Node,
+    /// The number.
+    pub number: u32,
+}
+
+impl Datagrams for NodeDatagrams {
+    fn len_max(&self) -> usize {
+        self.node.service().config().udp_datagram_len_max()
+    }
+
+    fn receive(&mut self, into: &mut [u8]) -> Option<(usize, SocketAddrV4)> {
+        // Most often there is none: that is found out without a look at the card.
+        if !self.node.service().has_datagrams() {
+            return None;
+        }
+        self.node
+            .descriptors()
+            .recv_from(self.number, into)
+            .ok()
+            .flatten()
+    }
+
+    fn send(&mut self, to: SocketAddrV4, bytes: &[u8]) -> bool {
+        self.node.descriptors().send_to(self.number, to, bytes).is_ok()
+    }
 }
 
 /// The service stack of a node. Its lock is taken for each call alone: whoever holds a lock runs before all others, and an

@@ -112,6 +112,8 @@ pub struct Session<A: Memory> {
     pub connected_ms: u64,
     /// Its connection is to be closed once all replies are sent.
     pub closing: bool,
+    /// It is one datagram, and no connection.
+    is_datagram: bool,
     name: Vec<u8, A>,
     library_name: Vec<u8, A>,
     library_version: Vec<u8, A>,
@@ -126,9 +128,18 @@ impl<A: Memory> Session<A> {
             address,
             connected_ms,
             closing: false,
+            is_datagram: false,
             name: unnamed(),
             library_name: unnamed(),
             library_version: unnamed(),
+        }
+    }
+
+    /// What a datagram has in place of one: commands on the connection are refused.
+    pub fn of_a_datagram(memory: &A, address: SocketAddr, now_ms: u64) -> Self {
+        Self {
+            is_datagram: true,
+            ..Self::new(memory, 0, address, now_ms)
         }
     }
 }
@@ -210,7 +221,8 @@ impl<'a, A: Memory> Call<'a, A> {
         let name = self.request.arg(0);
         let Some(command) = Command::<A>::find(Command::ALL, name) else {
             // A browser that was made to speak to this port: Redis cuts these off without a word.
-            if name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:") {
+            let is_browser = name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:");
+            if is_browser && !self.session.is_datagram {
                 self.session.closing = true;
                 return Err(Refusal::Silence);
             }
@@ -227,6 +239,9 @@ impl<'a, A: Memory> Call<'a, A> {
         };
         if !command.takes(self.request.len()) {
             return Err(Refusal::WrongArity(command.name));
+        }
+        if self.session.is_datagram && command.needs_connection() {
+            return Err(Refusal::NeedsConnection(command.name));
         }
         (command.run)(self)
     }

@@ -14,10 +14,12 @@ use core::time::Duration;
 use allocator_api2::boxed::Box;
 use hs_core::class::{Class, ClassId};
 use hs_core::platform::Machine;
+use hs_core::registry::descriptor::UdpFlags;
 use hs_core::registry::thread::{self, Work};
+use hs_net::node::descriptors::DescriptorError;
 use hs_net::node::{Node, node};
 use hs_net::service::ConnectionId;
-use hs_net::transport::NodeTransport;
+use hs_net::transport::{NodeDatagrams, NodeTransport};
 use kernel::Guest;
 use kv::command::{Pair, Surroundings};
 use kv::options::Options;
@@ -66,12 +68,22 @@ fn start(node: &'static Node) -> Result<(), String> {
     let clients_max = node.config().connections_max;
     let server = Server::new(data, connections, options, clients_max, random, wall_ms(machine))
         .map_err(|_| String::from("there is no memory for the server"))?;
-    let kv = Box::try_new_in(Kv { server }, connections)
+    let datagrams = open_datagrams(node, options.port).map_err(|error| format!("{error}"))?;
+    let kv = Box::try_new_in(Kv { server, datagrams }, connections)
         .map_err(|_| String::from("there is no memory for the server"))?;
     node.service()
         .listen_with(options.port, BACKLOG, options.commit)
         .map_err(|error| format!("{error}"))?;
     thread::register_state(Box::leak(kv)).map_err(|error| format!("{error}"))
+}
+
+/// The socket that datagrams come to, which a takeover brings back under its number.
+fn open_datagrams(node: &'static Node, port: u16) -> Result<u32, DescriptorError> {
+    let descriptors = node.descriptors();
+    let number = descriptors.open_udp()?;
+    descriptors.bind(number, port)?;
+    descriptors.register_udp(number, UdpFlags::GETNAME)?;
+    Ok(number)
 }
 
 fn wall_ms(machine: &dyn Machine) -> u64 {
@@ -81,6 +93,8 @@ fn wall_ms(machine: &dyn Machine) -> u64 {
 /// The worker. It lies in a class.
 struct Kv {
     server: Server<Class, ConnectionId>,
+    /// The descriptor of the socket that datagrams come to.
+    datagrams: u32,
 }
 
 impl Work for Kv {
@@ -89,6 +103,7 @@ impl Work for Kv {
         let machine = node.machine();
         // On the stack, and so not in a checkpoint.
         let mut scratch = [0; SCRATCH_BYTES];
+        let number = self.datagrams;
         let clock = Clock::new(self.server.clock_ms(), wall_ms(machine));
         self.server
             .resume(&mut NodeTransport(node), clock.now_ms(wall_ms(machine)));
@@ -96,9 +111,13 @@ impl Work for Kv {
             let seen = node.look();
             let now = machine.now();
             let now_ms = clock.now_ms(wall_ms(machine));
+            let figures = Figures(node);
             let round = self
                 .server
-                .round(&mut NodeTransport(node), &Figures(node), &mut scratch, now_ms);
+                .round(&mut NodeTransport(node), &figures, &mut scratch, now_ms);
+            let mut datagrams = NodeDatagrams { node, number };
+            let answered = self.server.answer(&mut datagrams, &figures, &mut scratch, now_ms);
+            let round = round.and(answered);
             node.keep(round.changed);
             if !round.busy {
                 let due = round

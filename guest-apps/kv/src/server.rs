@@ -12,10 +12,14 @@
 //! for others to finish theirs; after [`WAIT_MS`] it is refused. Whoever makes others wait by not taking its replies is
 //! thrown out after [`STUCK_MS`]: it may answer TCP's probes for ever, so TCP never gives up on it.
 //!
-//! The server is free of I/O: a [`Transport`] carries the bytes, and the time is an argument.
+//! Datagrams are answered beside the connections ([`Server::answer`]).
+//!
+//! The server is free of I/O: a [`Transport`] carries the bytes, [`Datagrams`](hs_net::transport::Datagrams) the datagrams, and
+//! the time is an argument.
 
 mod client;
 mod clock;
+mod datagrams;
 
 use allocator_api2::vec::Vec;
 use core::cmp::min;
@@ -64,6 +68,18 @@ pub struct Round {
     pub busy: bool,
     /// There is something to do then, in milliseconds since 1970, even if no event comes.
     pub due_ms: Option<u64>,
+}
+
+impl Round {
+    /// What both have done, and when the first of the two is due.
+    #[must_use]
+    pub fn and(self, other: Round) -> Round {
+        Round {
+            changed: self.changed || other.changed,
+            busy: self.busy || other.busy,
+            due_ms: self.due_ms.into_iter().chain(other.due_ms).min(),
+        }
+    }
 }
 
 /// What places for clients wait for.

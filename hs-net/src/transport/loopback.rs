@@ -3,9 +3,9 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::net::{Ipv4Addr, SocketAddr};
+use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
-use super::{End, News, Transport};
+use super::{Datagrams, End, News, Transport};
 
 #[derive(Debug, Default)]
 struct Connection {
@@ -176,5 +176,55 @@ impl Transport for Loopback {
     fn abort(&mut self, name: usize) {
         self.connections[name].to_client.clear();
         self.connections[name].closed_by_server = true;
+    }
+}
+
+/// Datagrams in memory, each way in the order in which they were sent.
+#[derive(Debug)]
+pub struct DatagramLoopback {
+    len_max: usize,
+    to_server: VecDeque<(SocketAddrV4, Vec<u8>)>,
+    to_clients: VecDeque<(SocketAddrV4, Vec<u8>)>,
+}
+
+impl DatagramLoopback {
+    /// With nothing on its way. No datagram to a client is longer than `len_max` bytes.
+    pub fn new(len_max: usize) -> Self {
+        Self {
+            len_max,
+            to_server: VecDeque::new(),
+            to_clients: VecDeque::new(),
+        }
+    }
+
+    /// A client sends a datagram.
+    pub fn client_send(&mut self, from: SocketAddrV4, bytes: &[u8]) {
+        self.to_server.push_back((from, bytes.to_vec()));
+    }
+
+    /// The oldest datagram to a client, and to which.
+    pub fn client_receive(&mut self) -> Option<(SocketAddrV4, Vec<u8>)> {
+        self.to_clients.pop_front()
+    }
+}
+
+impl Datagrams for DatagramLoopback {
+    fn len_max(&self) -> usize {
+        self.len_max
+    }
+
+    fn receive(&mut self, into: &mut [u8]) -> Option<(usize, SocketAddrV4)> {
+        let (from, bytes) = self.to_server.pop_front()?;
+        let count = bytes.len().min(into.len());
+        into[..count].copy_from_slice(&bytes[..count]);
+        Some((count, from))
+    }
+
+    fn send(&mut self, to: SocketAddrV4, bytes: &[u8]) -> bool {
+        let fits = bytes.len() <= self.len_max;
+        if fits {
+            self.to_clients.push_back((to, bytes.to_vec()));
+        }
+        fits
     }
 }

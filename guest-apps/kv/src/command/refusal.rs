@@ -64,6 +64,10 @@ pub enum Refusal {
     OutOfMemory,
     /// The reply does not fit into memory now. Not an answer: the command is run again later.
     NoRoom,
+    /// This command is about a connection, and came in a datagram.
+    NeedsConnection(&'static str),
+    /// The command came in a datagram, and its reply is longer than one.
+    TooLongForDatagram,
     /// No answer at all.
     Silence,
 }
@@ -224,6 +228,10 @@ impl<A: Memory> fmt::Display for Worded<'_, A> {
             }
             Refusal::OutOfMemory => "OOM command not allowed when used memory > 'maxmemory'.",
             Refusal::NoRoom => "OOM the reply does not fit into the memory for replies.",
+            Refusal::NeedsConnection(command) => {
+                return write!(f, "ERR '{command}' needs a connection: a datagram has none");
+            }
+            Refusal::TooLongForDatagram => "ERR the reply is longer than a datagram: ask over a connection",
             Refusal::Silence => "",
         })
     }

@@ -134,6 +134,11 @@ pub struct Command<A: Memory> {
 }
 
 impl<A: Memory> Command<A> {
+    /// Whether it is about a connection, and means nothing without one.
+    pub(super) fn needs_connection(&self) -> bool {
+        self.group == Group::Connection && !["ping", "echo"].contains(&self.name)
+    }
+
     const fn new(
         name: &'static str,
         arity: i8,

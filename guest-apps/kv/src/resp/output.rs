@@ -26,6 +26,8 @@ pub struct Output<A: Memory> {
     len: usize,
     /// What all chunks together may take.
     limit_bytes: usize,
+    /// Most bytes that may wait.
+    len_max: usize,
 }
 
 /// Room left in a chunk that can take more.
@@ -42,7 +44,13 @@ impl<A: Memory> Output<A> {
             sent: 0,
             len: 0,
             limit_bytes: usize::MAX,
+            len_max: usize::MAX,
         }
+    }
+
+    /// From now on, no more than `len_max` bytes may wait. [`release`](Output::release) lifts the limit.
+    pub fn set_len_max(&mut self, len_max: usize) {
+        self.len_max = len_max;
     }
 
     /// From now on, takes memory only up to `limit_bytes` in all; what is held already stands. [`release`] lifts the
@@ -73,6 +81,9 @@ impl<A: Memory> Output<A> {
     /// # Errors
     /// They cannot; what was appended before stands.
     pub fn reserve(&mut self, bytes: usize, quota: &mut Quota) -> Result<(), Full> {
+        if bytes > self.len_max.saturating_sub(self.len) {
+            return Err(Full);
+        }
         let mut room = self.chunks.iter().rev().map_while(spare_bytes).sum::<usize>();
         while room < bytes {
             if self.held_bytes() + CHUNK_BYTES > self.limit_bytes || !quota.take(CHUNK_BYTES) {
