@@ -7,6 +7,7 @@
 mod api;
 mod bench;
 mod chaos;
+mod crowd;
 mod descriptors;
 mod gate;
 mod guest;
@@ -182,6 +183,16 @@ const STEPS: &[Step] = &[
         name: "pair-benchmark",
         shows: "redis-benchmark completes without errors",
         body: Body::Inside(240),
+    },
+    Step {
+        name: "pair-thousand",
+        shows: "a thousand connections at once, each with its own answers",
+        body: Body::Inside(240),
+    },
+    Step {
+        name: "pair-datagrams",
+        shows: "kv answers one command a datagram, and so does the follower",
+        body: Body::Inside(180),
     },
     Step {
         name: "pair-idle",

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use hs_core::event::Event;
 
-use super::{Orders, descriptors, gate, guest, pairs, signals, sql, survives, tetris, visitors};
+use super::{Orders, crowd, descriptors, gate, guest, pairs, signals, sql, survives, tetris, visitors};
 use crate::accel::{self, Accelerator};
 use crate::command::{bare_words, root, show};
 use crate::disk;
@@ -60,6 +60,8 @@ const TESTS: &[Test] = &[
     ("pair-expiry", &[("kv", Variant::Usual)], pairs::expiry),
     ("pair-conformance", &[("kv", Variant::Usual)], pairs::conformance),
     ("pair-benchmark", &[("kv", Variant::Usual)], pairs::benchmark),
+    ("pair-thousand", &[("kv", Variant::Usual)], crowd::thousand),
+    ("pair-datagrams", &[("kv", Variant::Usual)], crowd::datagrams),
     ("pair-idle", &[("kv", Variant::Usual)], pairs::idle),
     (
         "pair-descriptors",
