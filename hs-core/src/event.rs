@@ -23,6 +23,11 @@ pub enum Event {
         /// From the first instruction to here.
         boot_us: u64,
     },
+    /// This boot of the node, by the number that its peer knows it by.
+    Session {
+        /// The number.
+        session: u64,
+    },
     /// The node has taken up this role.
     Role {
         /// The role.
@@ -38,14 +43,27 @@ pub enum Event {
     Ready,
     /// Counters, repeated while they change.
     Status(Status),
-    /// The other node was silent beyond the deadline.
+    /// The master does without the other node from now on.
     PeerLost {
-        /// How long.
+        /// How long that had been silent.
+        silent_us: u64,
+        /// Why, in a word: `silence`, or how its process ended, as the host's agent says: `killed`, `panicked`, `ended`.
+        cause: String,
+    },
+    /// The spare is silent, and could be master by now: the master is mute, whatever waits for an acknowledgement goes on
+    /// waiting.
+    PeerSilent {
+        /// How long it has been silent.
+        silent_us: u64,
+    },
+    /// That spare speaks again: all goes on.
+    PeerHeard {
+        /// How long it was silent.
         silent_us: u64,
     },
     /// The spare has become master.
     Takeover {
-        /// Why, in a word: `heartbeat`.
+        /// Why, in a word: `agent`, `restart`, or the sign: `heartbeat`.
         cause: String,
         /// From the last sign of the old master to the decision.
         detect_us: u64,
@@ -110,4 +128,7 @@ pub struct Status {
     pub lag_us: u64,
     /// Datagrams sent again on the cluster link.
     pub retransmitted: u64,
+    /// Longest silence of the other node, over both networks, that ended and that this node listened to. A longer deadline would
+    /// have let it pass.
+    pub silence_max_us: u64,
 }

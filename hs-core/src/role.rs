@@ -109,6 +109,9 @@ pub struct PairConfig {
     pub connections_max: usize,
     /// Where this node is to end as if its power were cut. For tests.
     pub fault: Option<Fault>,
+    /// Where the host's agent speaks from, on the cluster link: it tells a node that the other one's process has ended. `None`:
+    /// nobody does.
+    pub agent_address: Option<Ipv4Addr>,
     /// Pages of the [shadow](crate::checkpoint::CheckpointerConfig::shadow_pages); 0: every page is sent whole.
     pub shadow_pages: usize,
     /// How pages that are sent whole are compressed.

@@ -245,6 +245,8 @@ impl Node {
         if let Some(fault) = self.setup.pair.fault {
             hs_core::fault::arm(fault);
         }
+        let Session(session) = self.pair.lock().session();
+        self.setup.machine.emit(&Event::Session { session });
         self.setup.cluster_nic.notify(&self.wake);
         match role {
             Role::Master => {
@@ -496,13 +498,17 @@ impl Node {
 
     /// Counters of this node.
     pub fn status(&self) -> Status {
-        let retransmitted = self.pair.lock().retransmitted();
+        let (retransmitted, silence_max) = {
+            let pair = self.pair.lock();
+            (pair.retransmitted(), pair.silence_max())
+        };
         let status = match self.checkpointer.get() {
             Some(checkpointer) => checkpointer.status(),
             None => *self.spare_status.lock(),
         };
         Status {
             retransmitted,
+            silence_max_us: silence_max.as_micros() as u64,
             ..status
         }
     }

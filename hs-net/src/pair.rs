@@ -5,10 +5,13 @@
 //! [detector](crate::detect), and holds the rules of roles and terms:
 //!
 //! - A spare follows the newest master that it has heard of. It takes over, in the next term, when its master is silent beyond
-//!   the deadline or comes back as another boot, if it holds a whole checkpoint; else there is nothing to take over.
-//! - A master whose spare is silent goes on alone, and takes any spare of the same build that says hello. It is in less of a
-//!   hurry than a spare, by [`MASTER_PATIENCE`]: nobody waits for it to give its spare up, and a spare that was given up while
-//!   its machine was merely busy must be sent everything again, during which time nothing can be taken over.
+//!   the deadline, dead by the word of the host's agent, or back as another boot, if it holds a whole checkpoint; else there is nothing
+//!   to take over.
+//! - A master whose spare could not take over, and is silent for [`MASTER_PATIENCE`] deadlines, goes on alone.
+//! - A master whose spare could take over is *mute* while that is silent: it keeps its peer and what is in flight, and as no
+//!   acknowledgement comes, whatever waits for one goes on waiting. Silence may be a cut cable, and the other node a master
+//!   by now; so silence alone never ends this. The agent's word that the spare's process has ended does, and a spare of another boot.
+//! - A master alone takes any spare of the same build that says hello.
 //! - A master that hears of a newer term was replaced, and ends. Two masters of one term were started by
 //!   mistake: the one whose session is smaller ends.
 //!
@@ -18,10 +21,10 @@
 //! Deliberately absent: an arbiter. Two nodes that cannot hear each other will both be masters.
 
 mod meeting;
+mod parting;
 mod transfer;
 
 use alloc::collections::VecDeque;
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -34,12 +37,14 @@ use self::transfer::Transfers;
 pub use self::transfer::{Epoch, Sending};
 use crate::channel::Channel;
 use crate::channel::flow::MessageBuffer;
+pub use crate::channel::frame::Death;
 use crate::channel::frame::{Datagram, HEARD_HEADER_LEN, HeardPart, Heartbeat, Hello, Message, Session};
 use crate::channel::handshake::{Handshake, Words};
 use crate::detect::{Detection, Detector, Judge, Liveness, Network, Sign};
 use crate::heartbeat::Pace;
 
-/// So many deadlines of silence until a master gives its spare up. A spare waits for one.
+/// So many deadlines of silence until a master gives up a spare that holds nothing, or says that it is mute. A spare waits for
+/// one: nobody waits for a master to do so, and who was given up while its machine was merely busy must be sent everything again.
 pub const MASTER_PATIENCE: u32 = 4;
 /// While there is no peer, a hello goes out each time that so many heartbeats would have.
 const HELLO_BEATS: u32 = 5;
@@ -76,13 +81,19 @@ pub struct PairSettings {
 pub enum Notice {
     /// A peer of the same build is there; what it holds is nothing.
     Paired,
-    /// The master's spare is gone; so are the checkpoints that were in flight. `None`: it was started anew.
-    SpareLost(Option<Duration>),
+    /// The master's spare is gone; so are the checkpoints that were in flight.
+    SpareLost(Loss),
+    /// The master's spare, which could take over, has been silent for so long. It stays the peer: the master is mute.
+    SpareSilent(Duration),
+    /// It speaks again, after so long.
+    SpareHeard(Duration),
     /// This spare is master from now on: everything that has arrived is to be applied, then the newest
     /// checkpoint taken up. [`Pair::finish_takeover`] afterwards.
     TakeOver {
-        /// Why, in a word.
+        /// Why, in a word: a sign's name, `agent` or `restart`.
         cause: &'static str,
+        /// How the old master's process ended, if anybody has said so.
+        death: Option<Death>,
         /// The last sign of the old master.
         last_heard: Instant,
     },
@@ -98,6 +109,17 @@ pub enum Notice {
         /// Why, for a person.
         why: String,
     },
+}
+
+/// How a master lost its spare.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Loss {
+    /// It was silent for so long, and could not take over.
+    Silent(Duration),
+    /// Its process has ended in this way, the host's agent says. It had been silent for so long by then.
+    Dead(Death, Duration),
+    /// It was started anew.
+    Restarted,
 }
 
 /// Whose a datagram was.
@@ -121,8 +143,12 @@ impl From<bool> for Heard {
 struct Peer {
     session: Session,
     detector: Detector,
-    /// It was silent for too long when it was looked at last, and lives by other signs.
+    /// It was silent for too long when it was looked at last, and lives by other signs, or keeps its master mute.
     silent: bool,
+    /// A master: the last sign of a spare that it was mute for.
+    mute_since: Option<Instant>,
+    /// Its process has ended, the agent says.
+    dead: Option<Death>,
 }
 
 /// One node's half.
@@ -161,6 +187,12 @@ pub struct Pair {
     end_at: Option<(Instant, String)>,
     ended: bool,
     datagrams_refused: u64,
+    /// The peer before this one: its obituary is no news.
+    departed: Option<Session>,
+    /// The agent is to know that this obituary was read.
+    noted: Option<Session>,
+    /// Of the peers before this one.
+    silence_max: Duration,
 }
 
 impl Pair {
@@ -195,6 +227,9 @@ impl Pair {
             end_at: None,
             ended: false,
             datagrams_refused: 0,
+            departed: None,
+            noted: None,
+            silence_max: Duration::ZERO,
         }
     }
 
@@ -207,6 +242,11 @@ impl Pair {
     /// anybody has heard of it.
     pub fn begin_in(&mut self, term: Term) {
         self.term = term;
+    }
+
+    /// This boot.
+    pub fn session(&self) -> Session {
+        self.settings.session
     }
 
     /// What this node does now.
@@ -222,6 +262,12 @@ impl Pair {
     /// Whether there is a peer.
     pub fn is_paired(&self) -> bool {
         self.peer.is_some()
+    }
+
+    /// The longest silence of any peer so far that ended, while this node listened.
+    pub fn silence_max(&self) -> Duration {
+        let of_peer = self.peer.as_ref().map(|peer| peer.detector.silence_max());
+        self.silence_max.max(of_peer.unwrap_or_default())
     }
 
     /// Datagrams that were malformed, stale or from nobody.
@@ -273,6 +319,8 @@ impl Pair {
                 Heard::from(self.peer.is_some() && self.channel.on_probe(connection))
             }
             Ok(Datagram::Heard(part)) => Heard::from(self.on_heard(&part)),
+            // Not from a node.
+            Ok(Datagram::Obituary(_) | Datagram::Noted(_)) => Heard::Refused,
             Err(error) => {
                 self.on_malformed(error);
                 Heard::Refused
@@ -337,57 +385,10 @@ impl Pair {
             self.ended = true;
             return self.note(Notice::End { why });
         }
-        let Some(peer) = &mut self.peer else { return };
-        let silence = peer.detector.verdict(now);
-        peer.silent = silence.is_some();
-        if self.role == Role::Master {
-            if silence.is_some() {
-                self.part(silence);
-            }
-            return;
+        match self.role {
+            Role::Master => self.judge_spare(now),
+            Role::Spare => self.judge_master(now),
         }
-        let Some(cause) = self.judge.verdict(silence.is_some(), now) else {
-            return;
-        };
-        if self.holds_image {
-            return self.take_over(cause, now);
-        }
-        self.ended = true;
-        let failure = match silence {
-            Some(silence) => format!("fell silent for {} ms", silence.as_millis()),
-            None => format!("failed ({cause})"),
-        };
-        let why = format!(
-            "the master {failure} before this spare held a whole checkpoint: there is nothing to take over"
-        );
-        self.note(Notice::End { why });
-    }
-
-    /// A master's spare is gone.
-    fn part(&mut self, silent: Option<Duration>) {
-        self.peer = None;
-        self.begin_epoch();
-        if silent.is_some() {
-            self.handshake.part();
-        }
-        if self.role == Role::Master {
-            self.holds_image = false;
-            self.note(Notice::SpareLost(silent));
-        }
-    }
-
-    fn take_over(&mut self, cause: &'static str, now: Instant) {
-        let last_heard = self.peer.take().map_or(now, |peer| peer.detector.last_heard());
-        self.handshake.part();
-        self.role = Role::Master;
-        self.term = self.term.next();
-        self.holds_image = false;
-        self.taking_over = true;
-        self.reply = None;
-        // The old master should hear of the new term at once, if it lives.
-        self.pace = Pace::new(self.settings.heartbeat, now);
-        self.pace.on_time(now);
-        self.note(Notice::TakeOver { cause, last_heard });
     }
 
     /// What a file or the user's function says of the master: sign number `index` of the detection's.

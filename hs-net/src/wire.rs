@@ -5,10 +5,12 @@
 //! exchange stands between a boot and the first heartbeat. On the service network ARP is left to the service stack: the
 //! per-machine addresses there are for heartbeats alone.
 //!
-//! A machine address also answers its peer's pings (`wire/echo.rs`).
+//! A machine address also answers its peer's pings (`wire/echo.rs`). On the cluster link the host's agent may speak too, if the
+//! node was told its address (`wire/agent.rs`).
 //!
 //! Deliberately absent: fragments, IP options, routing. Such datagrams are not the peer's.
 
+mod agent;
 mod echo;
 
 use core::fmt;
@@ -20,6 +22,7 @@ use smoltcp::wire::{
     IpProtocol, Ipv4Packet, Ipv4Repr, UdpPacket,
 };
 
+use self::agent::Agent;
 pub use self::echo::{ECHO_LEN, Echo};
 use crate::checksum;
 
@@ -37,6 +40,8 @@ pub const ARP_LEN: usize = 14 + 28;
 pub enum Received<'a> {
     /// A datagram of the peer's, not yet parsed.
     Datagram(&'a [u8]),
+    /// A datagram of the host's agent, not yet parsed.
+    Agent(&'a [u8]),
     /// Somebody asks for this node's hardware address: the answer, a frame to send.
     Arp([u8; ARP_LEN]),
     /// The peer asks for an echo, or answers with one.
@@ -72,6 +77,7 @@ pub struct Wire {
     address: Ipv4Addr,
     peer_address: Ipv4Addr,
     peer_mac: EthernetAddress,
+    agent: Option<Agent>,
     answers_arp: bool,
     identification: u16,
 }
@@ -85,6 +91,7 @@ impl Wire {
             address,
             peer_address,
             peer_mac,
+            agent: None,
             answers_arp,
             identification: 0,
         }
@@ -179,10 +186,14 @@ impl Wire {
         {
             return Received::Refused(Refusal::Damaged);
         }
+        let datagram = &segment[8..udp_len];
+        if self.agent.is_some_and(|agent| agent.address == ipv4.src_addr()) {
+            return Received::Agent(datagram);
+        }
         if ipv4.src_addr() != self.peer_address || udp.src_port() != PORT {
             return Received::Refused(Refusal::Stranger(ipv4.src_addr()));
         }
-        Received::Datagram(&segment[8..udp_len])
+        Received::Datagram(datagram)
     }
 
     fn receive_icmp<'a>(&self, payload: &'a [u8], ipv4: &Ipv4Packet<&[u8]>) -> Received<'a> {
@@ -199,19 +210,24 @@ impl Wire {
     /// # Panics
     /// If `frame` is shorter than that.
     pub fn wrap(&mut self, frame: &mut [u8], len: usize) -> usize {
+        self.wrap_to((self.peer_mac, self.peer_address, PORT), frame, len)
+    }
+
+    fn wrap_to(&mut self, to: (EthernetAddress, Ipv4Addr, u16), frame: &mut [u8], len: usize) -> usize {
+        let (mac, address, port) = to;
         let checksums = ChecksumCapabilities::default();
         let frame = &mut frame[..HEADERS_LEN + len];
         let mut ethernet = EthernetFrame::new_unchecked(&mut frame[..]);
         EthernetRepr {
             src_addr: self.mac,
-            dst_addr: self.peer_mac,
+            dst_addr: mac,
             ethertype: EthernetProtocol::Ipv4,
         }
         .emit(&mut ethernet);
         let mut ipv4 = Ipv4Packet::new_unchecked(&mut frame[14..]);
         Ipv4Repr {
             src_addr: self.address,
-            dst_addr: self.peer_address,
+            dst_addr: address,
             next_header: IpProtocol::Udp,
             payload_len: 8 + len,
             hop_limit: 1,
@@ -222,9 +238,9 @@ impl Wire {
         ipv4.fill_checksum();
         let mut udp = UdpPacket::new_unchecked(&mut frame[34..]);
         udp.set_src_port(PORT);
-        udp.set_dst_port(PORT);
+        udp.set_dst_port(port);
         udp.set_len((8 + len) as u16);
-        checksum::fill_udp(self.address, self.peer_address, &mut frame[34..]);
+        checksum::fill_udp(self.address, address, &mut frame[34..]);
         HEADERS_LEN + len
     }
 }

@@ -117,14 +117,15 @@ const RESTORE: usize = 14;
 const CONNECTIONS: usize = 15;
 const DETECT: usize = 16;
 const FAULT: usize = 17;
-const CPTFORK: usize = 18;
-const CHECK_BLOCKS: usize = 19;
-const SEED: usize = 20;
-const LOG: usize = 21;
+const AGENT: usize = 18;
+const CPTFORK: usize = 19;
+const CHECK_BLOCKS: usize = 20;
+const SEED: usize = 21;
+const LOG: usize = 22;
 
-/// The options there are, at the index of the constant of the same name. Up to [`FAULT`] they are the
+/// The options there are, at the index of the constant of the same name. Up to [`AGENT`] they are the
 /// pair's.
-const NAMES: [Name; 22] = [
+const NAMES: [Name; 23] = [
     Name("hs.role"),
     Name("hs.service"),
     Name("hs.machine"),
@@ -143,6 +144,7 @@ const NAMES: [Name; 22] = [
     Name("hs.connections"),
     Name("hs.detect"),
     Name("hs.fault"),
+    Name("hs.agent"),
     Name("hs.cptfork"),
     Name("hs.check-blocks"),
     Name("hs.seed"),
@@ -348,7 +350,7 @@ impl<'a> Values<'a> {
 
     fn pair(&self) -> Result<Option<PairConfig>, OptionsError> {
         let Some(role) = self.0[ROLE] else {
-            return match (ROLE..=FAULT).find(|&name| self.0[name].is_some()) {
+            return match (ROLE..=AGENT).find(|&name| self.0[name].is_some()) {
                 Some(name) => Err(OptionsError::Missing {
                     name: NAMES[ROLE],
                     because_of: NAMES[name],
@@ -422,6 +424,7 @@ impl<'a> Values<'a> {
                 Fault::parse,
                 "a point of the checkpoint path and a count, such as kept-heard:20",
             )?,
+            agent_address: self.parsed(AGENT, str::parse, "an IPv4 address such as 10.78.0.254")?,
         };
         if role == Role::Spare && pair.restore.is_some() {
             return Err(self.contradiction(RESTORE, "is for a master, and not for the spare of", Some(ROLE)));
@@ -436,6 +439,9 @@ impl<'a> Values<'a> {
         self.check_host(PEER_MACHINE, pair.peer_machine_address, pair.service, SERVICE)?;
         self.check_host(CLUSTER, pair.cluster.address, pair.cluster, CLUSTER)?;
         self.check_host(PEER_CLUSTER, pair.peer_cluster_address, pair.cluster, CLUSTER)?;
+        if let Some(agent) = pair.agent_address {
+            self.check_host(AGENT, agent, pair.cluster, CLUSTER)?;
+        }
         let addresses = [
             (SERVICE, pair.service.address),
             (MACHINE, pair.machine_address),
@@ -443,7 +449,8 @@ impl<'a> Values<'a> {
             (CLUSTER, pair.cluster.address),
             (PEER_CLUSTER, pair.peer_cluster_address),
         ];
-        for (index, (name, address)) in addresses.iter().enumerate() {
+        let agent = pair.agent_address.map(|address| (AGENT, address));
+        for (index, (name, address)) in addresses.iter().chain(&agent).enumerate() {
             if let Some((other, _)) = addresses[..index].iter().find(|(_, earlier)| earlier == address) {
                 return Err(self.contradiction(*name, "is the same address as", Some(*other)));
             }

@@ -110,6 +110,10 @@ fn where_checkpoints_go_and_what_a_death_is_can_be_said() {
     assert_eq!(pair.detection, Detection::parse("any(icmp,file:FAIL)").ok());
     let faulty = parse(&std::format!("{PAIR} hs.fault=kept-heard:20")).unwrap();
     assert_eq!(faulty.pair.unwrap().fault, Fault::parse("kept-heard:20").ok());
+    assert_eq!(pair.agent_address, None);
+    let options = parse(&std::format!("{PAIR} hs.agent=10.78.0.254")).unwrap();
+    let agent_address = options.pair.unwrap().agent_address;
+    assert_eq!(agent_address, Some(Ipv4Addr::new(10, 78, 0, 254)));
     let spare = std::format!("{} hs.restore=HSCPT", PAIR.replace("master", "spare"));
     assert_eq!(
         refusal(&spare),
@@ -176,6 +180,7 @@ fn what_is_malformed_is_refused_with_what_is_expected() {
         ("hs.detect", "any()"),
         ("hs.fault", "kept-heard"),
         ("hs.fault", "kept:1"),
+        ("hs.agent", "10.78.0.254/24"),
         ("hs.ncon", "0"),
         ("hs.ncon", "17"),
         ("hs.ncon", "99999999999999999999"),
@@ -278,6 +283,18 @@ fn contradictions_are_refused() {
         let line = PAIR.replace(from, to);
         assert_ne!(line, PAIR);
         assert_eq!(refusal(&line), message);
+    }
+    for (agent, message) in [
+        (
+            "10.79.0.254",
+            "hs.agent=10.79.0.254: is not in the network of hs.cluster",
+        ),
+        (
+            "10.78.0.2",
+            "hs.agent=10.78.0.2: is the same address as hs.peer-cluster",
+        ),
+    ] {
+        assert_eq!(refusal(&std::format!("{PAIR} hs.agent={agent}")), message);
     }
     let with = |more: &str| refusal(&std::format!("{PAIR} {more}"));
     assert_eq!(

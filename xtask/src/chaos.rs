@@ -54,6 +54,9 @@ pub(crate) struct Options {
     /// A further word for the application; may be given several times.
     #[arg(long, value_name = "WORD")]
     word: Vec<String>,
+    /// Does without the host's agent, as `run-pair --no-agent`: only silence is left.
+    #[arg(long)]
+    no_agent: bool,
     /// Writes what it came to into this file, as JSON, and the histogram beside it as SVG.
     #[arg(long, value_name = "FILE", default_value_os_t = root().join("target/chaos/report.json"))]
     report: PathBuf,
@@ -69,6 +72,7 @@ pub(crate) struct Orders {
     seed: u64,
     app: String,
     words: Vec<String>,
+    agent: bool,
     image: PathBuf,
     accel: Choice,
 }
@@ -95,6 +99,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
         seed,
         app: options.app,
         words: options.word,
+        agent: !options.no_agent,
         image,
         accel: options.accel,
     };

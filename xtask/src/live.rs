@@ -290,13 +290,15 @@ fn render(pair: &Pair, title: &str, area: Rect, buffer: &mut Buffer) {
         let role = node.role.map_or("-".into(), |role| role.to_string());
         let state = match (
             node.alive(),
+            node.mute,
             node.serving || !pair.takeovers.is_empty(),
             node.ready,
         ) {
             (false, ..) => "gone",
-            (true, _, true) => "ready",
-            (true, true, false) => "alone",
-            (true, false, false) => "up",
+            (true, true, ..) => "mute",
+            (true, false, _, true) => "ready",
+            (true, false, true, false) => "alone",
+            (true, false, false, false) => "up",
         };
         let row = Row::new(cells(&node.name, &role, state, &node.status));
         if node.alive() { row } else { row.dim() }

@@ -5,6 +5,8 @@
 #![forbid(unsafe_code)]
 
 mod accel;
+mod agent;
+mod arguments;
 mod bench;
 mod chaos;
 mod client;
@@ -30,6 +32,7 @@ mod steps;
 mod test;
 mod tidy;
 mod tied;
+mod watch;
 mod wire;
 
 use std::process::ExitCode;

@@ -219,7 +219,18 @@ fn network_steps(plan: &Plan) -> Vec<String> {
         "address add {}/{} dev service",
         plan.service.host, plan.service.prefix_len
     ));
+    steps.push(format!(
+        "address add {}/{} dev cluster",
+        plan.cluster.agent, plan.cluster.prefix_len
+    ));
     steps.extend(["service", "cluster"].map(|link| format!("link set dev {link} up")));
+    // The agent is in a hurry: it asks nobody for an address.
+    for node in &plan.node {
+        steps.push(format!(
+            "neighbour add {} lladdr {} dev cluster nud permanent",
+            node.cluster_address, node.cluster_mac
+        ));
+    }
     steps
 }
 
@@ -239,5 +250,9 @@ mod tests {
             );
         }
         assert!(steps.contains("address add 10.77.0.1/24 dev service"), "{steps}");
+        assert!(
+            steps.contains("address add 10.78.0.254/24 dev cluster"),
+            "{steps}"
+        );
     }
 }

@@ -14,8 +14,10 @@ use anyhow::{Error, Result, anyhow};
 use hs_core::event::{Event, Status};
 use hs_core::platform::Exit;
 use hs_core::role::Role;
+use rustix::process::WaitIdStatus;
 
 use crate::accel::Accelerator;
+use crate::agent::Agent;
 use crate::events::{self, Line};
 use crate::netns::tap;
 use crate::profile::{Machine, Plan};
@@ -60,6 +62,8 @@ pub(crate) struct Ingredients<'a> {
     pub(crate) cluster: Option<[Plug; 2]>,
     /// The disk that they share, if they have one.
     pub(crate) disk: Option<Arc<File>>,
+    /// Whether the host's agent tells each that the other's process has ended.
+    pub(crate) agent: bool,
 }
 
 /// One guest and what it has said of itself.
@@ -74,6 +78,8 @@ pub(crate) struct Node {
     pub(crate) build_id: Option<String>,
     pub(crate) serving: bool,
     pub(crate) ready: bool,
+    /// A master whose spare is silent, and may be master by now: nobody is answered.
+    pub(crate) mute: bool,
     /// Why it exits, in its own words.
     pub(crate) last_words: Option<String>,
     /// Whether its end is part of what is being done, and no failure.
@@ -104,6 +110,7 @@ pub(crate) struct Pair {
     pub(crate) nodes: Vec<Node>,
     /// All takeovers so far.
     pub(crate) takeovers: Vec<Takeover>,
+    pub(crate) agent: Option<Agent>,
     sender: Sender<Happening>,
     happenings: Receiver<Happening>,
 }
@@ -116,11 +123,24 @@ impl Pair {
     pub(crate) fn start(ingredients: &Ingredients<'_>) -> Result<Pair> {
         let (sender, happenings) = mpsc::channel();
         let clock_s = clock_s();
+        let agent = ingredients.agent.then(|| Agent::new(ingredients.plan));
         let mut nodes = Vec::new();
         for index in 0..ingredients.plan.node.len() {
             let recipe = recipe(ingredients, index, clock_s);
-            let wrap = move |sign| Happening::Guest(index, sign);
-            let guest = Guest::start(ingredients.machine, &recipe, sender.clone(), wrap)?;
+            let ear = agent.as_ref().map(|agent| agent.ear(index));
+            let watch = agent.as_ref().map(|agent| agent.watch(index)).transpose()?;
+            let wrap = move |sign| {
+                if let Some(ear) = &ear {
+                    ear(&sign);
+                }
+                Happening::Guest(index, sign)
+            };
+            let at_end = move |status: &WaitIdStatus| {
+                if let Some(watch) = watch {
+                    watch.ended(status);
+                }
+            };
+            let guest = Guest::start_watched(ingredients.machine, &recipe, sender.clone(), wrap, at_end)?;
             nodes.push(Node {
                 name: recipe.name,
                 guest,
@@ -130,6 +150,7 @@ impl Pair {
                 build_id: None,
                 serving: false,
                 ready: false,
+                mute: false,
                 last_words: None,
                 may_end: false,
                 killed: None,
@@ -139,6 +160,7 @@ impl Pair {
         Ok(Pair {
             nodes,
             takeovers: Vec::new(),
+            agent,
             sender,
             happenings,
         })
@@ -183,7 +205,9 @@ impl Pair {
                     node.served = Some(*status);
                 }
             }
-            Event::PeerLost { .. } => node.ready = false,
+            Event::PeerLost { .. } => (node.ready, node.mute) = (false, false),
+            Event::PeerSilent { .. } => node.mute = true,
+            Event::PeerHeard { .. } => node.mute = false,
             Event::Takeover {
                 cause,
                 detect_us,
@@ -199,7 +223,9 @@ impl Pair {
                     .push(Takeover::new(cause, *detect_us, *restore_us, *announce_us, total));
             }
             Event::Exit { why } => node.last_words = Some(why.clone()),
-            Event::Paired | Event::Refused { .. } | Event::Test { .. } | Event::Figure(_) => {}
+            // After a silence it is another boot.
+            Event::Paired => node.mute = false,
+            Event::Session { .. } | Event::Refused { .. } | Event::Test { .. } | Event::Figure(_) => {}
         }
     }
 
@@ -274,6 +300,12 @@ impl Pair {
         master_serves && self.spare().is_some() && self.nodes.iter().any(|node| node.alive() && node.ready)
     }
 
+    /// The longest silence that either node has listened to and that ended.
+    pub(crate) fn silence_max_us(&self) -> u64 {
+        let silences = self.nodes.iter().map(|node| node.status.silence_max_us);
+        silences.max().unwrap_or_default()
+    }
+
     /// An error that says `why`, how each node is and what it logged last.
     pub(crate) fn failure(&self, why: &str) -> Error {
         let mut text = why.to_owned();
@@ -290,6 +322,9 @@ impl Pair {
     /// Ends both guests: in order where they let themselves be ended so, by force where not.
     pub(crate) fn end(&mut self) {
         const LIMIT: Duration = Duration::from_secs(3);
+        if let Some(agent) = &self.agent {
+            agent.silence();
+        }
         for node in self.nodes.iter_mut().filter(|node| node.alive()) {
             node.killed = Some(Instant::now());
             node.may_end = true;
@@ -312,18 +347,14 @@ fn recipe(ingredients: &Ingredients<'_>, index: usize, clock_s: u64) -> Recipe {
         Some(plugs) => plugs[index].clone(),
         None => Plug::Tap(tap(&node.name, "cluster")),
     };
+    let agent = ingredients.agent.then(|| plan.agent_option());
+    let options: Vec<String> = ingredients.options.iter().cloned().chain(agent).collect();
     Recipe {
         name: node.name.clone(),
         image: ingredients.images[index].clone(),
         boot: Boot::Hotspare,
         cpu: ingredients.cpu,
-        command_line: plan.command_line(
-            index,
-            ingredients.options,
-            words,
-            ingredients.seed,
-            ingredients.log,
-        ),
+        command_line: plan.command_line(index, &options, words, ingredients.seed, ingredients.log),
         memory_mib: ingredients.memory_mib,
         accelerator: ingredients.accelerator,
         cards: vec![
@@ -347,6 +378,10 @@ fn recipe(ingredients: &Ingredients<'_>, index: usize, clock_s: u64) -> Recipe {
     }
 }
 
+fn ms(us: u64) -> String {
+    format!("{:.1} ms", us as f64 / 1000.0)
+}
+
 /// What happened, for a person; `None` if it is not worth a line.
 pub(crate) fn in_a_line(pair: &Pair, happening: &Happening) -> Option<String> {
     let Happening::Guest(index, sign) = happening else {
@@ -364,19 +399,25 @@ pub(crate) fn in_a_line(pair: &Pair, happening: &Happening) -> Option<String> {
                 boot_us,
             } => {
                 let id: String = build_id.chars().take(12).collect();
-                format!(
-                    "booted in {:.1} ms, {memory_mib} MiB, build {id}",
-                    *boot_us as f64 / 1000.0
-                )
+                format!("booted in {}, {memory_mib} MiB, build {id}", ms(*boot_us))
             }
             Event::Role { role, term } => format!("is {role} in term {term}"),
             Event::Serving => "serves".into(),
             Event::Paired => "sees the other node".into(),
             Event::Ready => "the spare holds a full checkpoint".into(),
-            Event::PeerLost { silent_us } => format!(
-                "misses the other node, silent for {:.1} ms",
-                *silent_us as f64 / 1000.0
+            Event::PeerLost { silent_us, cause } if cause == "silence" => {
+                format!("misses the other node, silent for {}", ms(*silent_us))
+            }
+            Event::PeerLost { cause, .. } => {
+                format!("goes on alone: the other node is dead ({cause}), the agent says")
+            }
+            Event::PeerSilent { silent_us } => format!(
+                "is mute: the spare has been silent for {}, and may be master by now",
+                ms(*silent_us)
             ),
+            Event::PeerHeard { silent_us } => {
+                format!("hears the spare again, after {}", ms(*silent_us))
+            }
             Event::Refused { what, why } => format!("refused a {what}: {why}"),
             Event::Test { name, passed, detail } => {
                 format!(
@@ -387,7 +428,18 @@ pub(crate) fn in_a_line(pair: &Pair, happening: &Happening) -> Option<String> {
             }
             Event::Figure(figure) => format!("measured {}", events::in_words(figure)),
             Event::Exit { why } => format!("ends: {why}"),
-            Event::Status(_) | Event::Takeover { .. } => return None,
+            Event::Takeover {
+                cause,
+                detect_us,
+                restore_us,
+                announce_us,
+            } => format!(
+                "takes over ({cause}): {} after the last sign of the master, {} to restore, {} to announce it",
+                ms(*detect_us),
+                ms(*restore_us),
+                ms(*announce_us)
+            ),
+            Event::Session { .. } | Event::Status(_) => return None,
         },
     };
     Some(format!("{}: {said}", node.name))

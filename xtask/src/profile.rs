@@ -42,7 +42,9 @@ pub(crate) struct ServicePlan {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ClusterPlan {
-    prefix_len: u8,
+    pub(crate) prefix_len: u8,
+    /// Where the host's agent speaks from.
+    pub(crate) agent: Ipv4Addr,
 }
 
 #[derive(Deserialize)]
@@ -61,7 +63,7 @@ pub(crate) struct NodePlan {
     /// What it begins as.
     pub(crate) role: Role,
     machine_address: Ipv4Addr,
-    cluster_address: Ipv4Addr,
+    pub(crate) cluster_address: Ipv4Addr,
     pub(crate) service_mac: String,
     pub(crate) cluster_mac: String,
 }
@@ -174,6 +176,11 @@ impl Plan {
                 known()
             )
         })
+    }
+
+    /// The kernel's option that tells a node of the agent.
+    pub(crate) fn agent_option(&self) -> String {
+        format!("hs.agent={}", self.cluster.agent)
     }
 
     /// The kernel command line of node number `index`: with further `options` of the kernel, and `words` for the application.

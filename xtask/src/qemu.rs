@@ -23,12 +23,13 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result, bail};
 use hs_core::platform::Exit;
 use qapi::{ExecuteError, Qmp, Stream, qmp};
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitIdStatus};
 
 use crate::accel::Accelerator;
 use crate::command::{command, show};
 use crate::events::{self, Line, Tail};
 use crate::profile::Machine;
+use crate::watch::watch;
 
 /// Where a card is plugged in.
 #[derive(Clone)]
@@ -116,6 +117,20 @@ impl Guest {
         signs: Sender<T>,
         wrap: impl Fn(Sign) -> T + Send + Sync + 'static,
     ) -> Result<Guest> {
+        Guest::start_watched(machine, recipe, signs, wrap, |_| {})
+    }
+
+    /// As [`start`](Guest::start); calls `at_end` as soon as the process has ended, on a thread that waits for nothing else.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub(crate) fn start_watched<T: Send + 'static>(
+        machine: &Machine,
+        recipe: &Recipe,
+        signs: Sender<T>,
+        wrap: impl Fn(Sign) -> T + Send + Sync + 'static,
+        at_end: impl FnOnce(&WaitIdStatus) + Send + 'static,
+    ) -> Result<Guest> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_read_timeout(Some(Self::QMP_LIMIT))?;
         ours.set_write_timeout(Some(Self::QMP_LIMIT))?;
@@ -141,6 +156,7 @@ impl Guest {
         let console = console.map(|(ours, _)| ours);
         let pid = child.id();
         let process = rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
+        let seen = watch(&recipe.name, process.try_clone()?, at_end)?;
 
         let (name, print_log) = (recipe.name.clone(), recipe.print_log);
         let (tail, log_follower) = Tail::follow(child.stderr.take().expect("it is piped"), move |line| {
@@ -166,6 +182,8 @@ impl Guest {
             });
             let _ = log_follower.join();
             let _ = screen.map(thread::JoinHandle::join);
+            // Who waits takes the status away: the watch has looked at it first.
+            let _ = seen.recv();
             let status = child.wait().expect("a child can be waited for");
             let _ = signs.send(wrap(Sign::Ended(status)));
         });
@@ -204,6 +222,13 @@ impl Guest {
     pub(crate) fn kill(&self) {
         // An error means that it has ended already.
         let _ = rustix::process::pidfd_send_signal(&self.process, Signal::KILL);
+    }
+
+    /// Stops the process, or lets it go on: what a machine looks like that is busy with something else.
+    pub(crate) fn stop(&self, stopped: bool) {
+        let signal = if stopped { Signal::STOP } else { Signal::CONT };
+        // An error means that it has ended already.
+        let _ = rustix::process::pidfd_send_signal(&self.process, signal);
     }
 
     /// Asks QEMU to end; it may be gone already.

@@ -14,6 +14,8 @@ pub(crate) struct Report {
     app: String,
     accel: &'static str,
     checkpoints: Checkpoints,
+    /// The longest silence of either node that ended: a shorter deadline would have been a false alarm.
+    silence_max_ms: f64,
     takeovers: Vec<Takeover>,
 }
 
@@ -38,11 +40,11 @@ struct Pause {
 /// One takeover.
 #[derive(Serialize, Clone, Debug)]
 pub(crate) struct Takeover {
-    cause: String,
+    pub(crate) cause: String,
     /// From the last sign of the old master to the decision.
     detect_ms: f64,
-    restore_ms: f64,
-    announce_ms: f64,
+    pub(crate) restore_ms: f64,
+    pub(crate) announce_ms: f64,
     /// By the host's clock from the kill, if we killed; else the sum of the guest's figures.
     pub(crate) total_ms: f64,
 }
@@ -69,7 +71,13 @@ impl Takeover {
 
 impl Report {
     /// Puts a report together.
-    pub(crate) fn new(app: &str, accel: &'static str, status: Status, takeovers: &[Takeover]) -> Report {
+    pub(crate) fn new(
+        app: &str,
+        accel: &'static str,
+        status: Status,
+        silence_max_us: u64,
+        takeovers: &[Takeover],
+    ) -> Report {
         let Status {
             taken,
             acked,
@@ -95,6 +103,7 @@ impl Report {
             app: app.into(),
             accel,
             checkpoints,
+            silence_max_ms: silence_max_us as f64 / 1000.0,
             takeovers: takeovers.to_vec(),
         }
     }
@@ -128,11 +137,11 @@ mod tests {
             ..Status::default()
         };
         let takeover = Takeover::new("heartbeat", 61_500, 2_250, 125, Duration::from_micros(70_001));
-        let json = serde_json::to_string(&Report::new("kv", "tcg", status, &[takeover])).unwrap();
+        let json = serde_json::to_string(&Report::new("kv", "tcg", status, 41_250, &[takeover])).unwrap();
         assert_eq!(
             json,
             r#"{"app":"kv","accel":"tcg","checkpoints":{"taken":9,"acked":8,"full":1,"incremental":8,"bytes":4096,"#.to_owned()
-                + r#""pause_us":{"p50":10,"p99":20,"max":30}},"takeovers":[{"cause":"heartbeat","detect_ms":61.5,"#
+                + r#""pause_us":{"p50":10,"p99":20,"max":30}},"silence_max_ms":41.25,"takeovers":[{"cause":"heartbeat","detect_ms":61.5,"#
                 + r#""restore_ms":2.25,"announce_ms":0.125,"total_ms":70.001}]}"#
         );
     }

@@ -1,6 +1,5 @@
 //! `cargo xtask run-pair`: the life of a pair, from the check of the host to the report.
 
-use std::fmt;
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{ErrorKind, IsTerminal, Read, Write};
@@ -23,6 +22,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::accel::{self, Choice};
+use crate::arguments::{checked, seconds};
 use crate::host::{self, Purpose};
 use crate::live::{Console, Key, Seat};
 use crate::netns::{self, Task, on_stop};
@@ -110,6 +110,9 @@ pub(crate) struct Options {
     /// Tells the application this beside what qemu/pair.toml has for it; may be repeated. The later of two words wins.
     #[arg(long = "word", value_name = "NAME=VALUE")]
     words: Vec<String>,
+    /// Does without the host's agent, which tells each node that the other one's process has ended: only silence is left.
+    #[arg(long)]
+    no_agent: bool,
     /// Prints the guests' logs from this level on (error, warn, info, debug, trace); implies --headless.
     #[arg(long, value_name = "LEVEL", value_parser = ["error", "warn", "info", "debug", "trace"])]
     log: Option<String>,
@@ -138,23 +141,6 @@ impl Options {
     }
 }
 
-/// Words that the guests will understand as `parse` does.
-fn checked<T: 'static, E: fmt::Display + 'static>(
-    parse: fn(&str) -> Result<T, E>,
-) -> impl Fn(&str) -> Result<String, String> + Clone + Send + Sync + 'static {
-    move |text| match parse(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text
-        .parse()
-        .map_err(|_| format!("{text} is no number of seconds"))?;
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
-}
-
 /// What the inside is told.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Orders {
@@ -172,6 +158,7 @@ pub(crate) struct Orders {
     seed: u64,
     kernel_options: Vec<String>,
     words: Vec<String>,
+    agent: bool,
     log: Option<String>,
 }
 
@@ -211,6 +198,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
             .unwrap_or_else(|| RandomState::new().hash_one(number) & 0xffff_ffff),
         kernel_options,
         words: options.words,
+        agent: !options.no_agent,
         log: options.log,
     };
     let mut files: Vec<BorrowedFd<'_>> = vec![listener.as_fd(), findable.as_fd(), disk.as_fd()];
@@ -266,6 +254,7 @@ pub(crate) fn inside(orders: Orders, files: Vec<OwnedFd>, channel: OwnedFd) -> R
         print_log: orders.log.is_some(),
         cluster: None,
         disk: Some(Arc::new(disk)),
+        agent: orders.agent,
     })?;
     let sender = pair.sender();
     on_stop(channel, move || drop(sender.send(Happening::Stop)));
@@ -297,7 +286,8 @@ pub(crate) fn inside(orders: Orders, files: Vec<OwnedFd>, channel: OwnedFd) -> R
     pair.end();
     if let Some(file) = report {
         let served = pair.nodes.iter().find_map(|node| node.served).unwrap_or_default();
-        Report::new(&orders.app, accel, served, &pair.takeovers).write(&file)?;
+        let silence_max_us = pair.silence_max_us();
+        Report::new(&orders.app, accel, served, silence_max_us, &pair.takeovers).write(&file)?;
     }
     match outcome? {
         End::Asked => Ok(ExitCode::SUCCESS),
@@ -576,6 +566,8 @@ mod tests {
                 "hs.detect=any(icmp,file:FAIL)"
             ]
         );
+        let agentless = Line::try_parse_from(["x", "--no-agent"]).unwrap().options;
+        assert!(agentless.no_agent && !Line::try_parse_from(["x"]).unwrap().options.no_agent);
         let words = "x --disk other.img --disk-mib 100";
         let options = Line::try_parse_from(words.split(' ')).unwrap().options;
         assert_eq!((options.disk, options.disk_mib), (Some("other.img".into()), 100));

@@ -3,6 +3,7 @@
 //! A step passes or fails as a whole; one that fails does not keep the others from running. The tests that need guests
 //! run in namespaces of their own ([`mod@inside`]), through the machinery that `run-pair` uses.
 
+mod agent;
 #[cfg(test)]
 mod api;
 mod bench;
@@ -153,6 +154,16 @@ const STEPS: &[Step] = &[
         name: "pair-spare-killed",
         shows: "the master goes on without its spare",
         body: Body::Inside(180),
+    },
+    Step {
+        name: "pair-agent",
+        shows: "the agent tells the spare of its master's end within milliseconds",
+        body: Body::Inside(240),
+    },
+    Step {
+        name: "pair-mute",
+        shows: "a master whose spare is silent waits for it; without the agent it stays mute",
+        body: Body::Inside(240),
     },
     Step {
         name: "pair-damage",

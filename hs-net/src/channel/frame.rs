@@ -5,8 +5,8 @@
 //! ```text
 //!  0      2       3      4          12
 //! +------+-------+------+----------+
-//! | "HS" |version| kind | number   |   number: the sender's session (hello, heartbeat)
-//! +------+-------+------+----------+           or the connection (data, ack, probe, heard)
+//! | "HS" |version| kind | number   |   number: the sender's session (hello, heartbeat), the connection
+//! +------+-------+------+----------+           (data, ack, probe, heard) or a dead node's session (obituary, noted)
 //! ```
 //!
 //! and goes on by kind:
@@ -18,6 +18,8 @@
 //! 3 data       sequence u64 | sent_us u32 | message
 //! 4 ack        next u64 | limit u64 | echo_us u32 | words u8 | words * u64
 //! 5 probe      nothing
+//! 6 obituary   death u8 (1: killed, 2: panicked, 3: ended) | term u64      from the host's agent
+//! 7 noted      nothing                                                     to it
 //! 8 heard      offset u16 | total u16 | bytes of a client's frame from there on, to the end of the datagram
 //!
 //! message:
@@ -33,10 +35,14 @@
 //!
 //! Deliberately absent: integrity beyond UDP's checksum. A checkpoint has a CRC of its own over all of it.
 
+mod obituary;
+
 use core::fmt;
 
 use hs_core::checkpoint::CheckpointId;
 use hs_core::role::{Role, Term};
+
+pub use self::obituary::{Death, Obituary};
 
 /// The version of everything in this module.
 pub const VERSION: u8 = 2;
@@ -64,6 +70,8 @@ const HEARTBEAT: u8 = 2;
 const DATA: u8 = 3;
 const ACK: u8 = 4;
 const PROBE: u8 = 5;
+const OBITUARY: u8 = 6;
+const NOTED: u8 = 7;
 const HEARD: u8 = 8;
 
 const CHUNK: u8 = 1;
@@ -102,6 +110,10 @@ pub enum Datagram<'a> {
     Ack(Ack),
     /// The sender wants an ack.
     Probe(Connection),
+    /// The host's agent says that a node is dead.
+    Obituary(Obituary),
+    /// The obituary of this boot was read.
+    Noted(Session),
     /// The master has received a frame of a client's.
     Heard(HeardPart<'a>),
 }
@@ -409,6 +421,8 @@ impl<'a> Datagram<'a> {
                 }))
             }
             PROBE => reader.end(Datagram::Probe(Connection(number))),
+            OBITUARY => Obituary::parse(number, reader).map(Datagram::Obituary),
+            NOTED => reader.end(Datagram::Noted(Session(number))),
             HEARD => {
                 let (offset, total) = (reader.u16()?, reader.u16()?);
                 let bytes = reader.rest;
@@ -475,6 +489,12 @@ impl<'a> Datagram<'a> {
                 writer.len
             }
             Datagram::Probe(connection) => Writer::new(into, PROBE, connection.0).len,
+            Datagram::Obituary(obituary) => {
+                let mut writer = Writer::new(into, OBITUARY, obituary.session.0);
+                obituary.put(&mut writer);
+                writer.len
+            }
+            Datagram::Noted(session) => Writer::new(into, NOTED, session.0).len,
             Datagram::Heard(part) => {
                 let mut writer = Writer::new(into, HEARD, part.connection.0);
                 writer.put(&part.offset.to_le_bytes());

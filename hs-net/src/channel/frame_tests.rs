@@ -119,7 +119,16 @@ fn datagram() -> impl Strategy<Value = Vec<u8>> {
         },
     );
     let probe = any::<u64>().prop_map(|number| bytes_of(&Datagram::Probe(Connection(number))));
-    prop_oneof![hello, heartbeat, ack, data, probe]
+    let deaths = prop_oneof![Just(Death::Killed), Just(Death::Panicked), Just(Death::Ended)];
+    let obituary = (any::<(u64, u64)>(), deaths).prop_map(|((session, term), death)| {
+        bytes_of(&Datagram::Obituary(Obituary {
+            session: Session(session),
+            death,
+            term: Term(term),
+        }))
+    });
+    let noted = any::<u64>().prop_map(|number| bytes_of(&Datagram::Noted(Session(number))));
+    prop_oneof![hello, heartbeat, ack, data, probe, obituary, noted]
 }
 
 proptest! {
@@ -185,6 +194,18 @@ fn what_is_wrong_is_said() {
         Datagram::parse(&[&bytes[..], &[0]].concat()).unwrap_err(),
         ParseError::TrailingBytes
     );
+}
+
+#[test]
+fn an_obituary_says_how_it_ended() {
+    let mut bytes = bytes_of(&Datagram::Obituary(Obituary {
+        session: Session(9),
+        death: Death::Ended,
+        term: Term(2),
+    }));
+    assert_eq!(bytes.len(), 21);
+    bytes[12] = 4;
+    assert_eq!(Datagram::parse(&bytes).unwrap_err(), ParseError::Field("death"));
 }
 
 #[test]

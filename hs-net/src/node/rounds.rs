@@ -17,7 +17,7 @@ use super::Node;
 use super::spare::Takeover;
 use crate::announce::Announcer;
 use crate::detect::Network;
-use crate::pair::{Notice, Pair};
+use crate::pair::{Loss, Notice, Pair};
 use crate::wire::{ECHO_LEN, Echo, HEADERS_LEN, Received, Wire};
 
 /// Most frames in a round, from each card and to the cluster link.
@@ -111,7 +111,8 @@ impl PairThread {
                 config.cluster.address,
                 config.peer_cluster_address,
                 true,
-            ),
+            )
+            .with_agent(config.agent_address),
             service: Wire::new(
                 service_mac,
                 config.machine_address,
@@ -194,6 +195,11 @@ impl PairThread {
                         node.hear(frame);
                     }
                 }
+                Received::Agent(datagram) => {
+                    if pair.on_agent_datagram(datagram, now) {
+                        cluster.learn_agent(frame);
+                    }
+                }
                 Received::Arp(reply) => {
                     // Whoever asked will ask again.
                     let _ = node.setup.cluster_nic.transmit(&reply);
@@ -216,7 +222,7 @@ impl PairThread {
             Received::Echo(echo) if echo.is_reply => pair.on_echo(echo.identifier, echo.sequence, at),
             Received::Echo(request) => answer(service, node.setup.service_nic, &request),
             Received::Other if role == Role::Spare && listens => node.hear(frame),
-            Received::Arp(_) | Received::Refused(_) | Received::Other => {}
+            Received::Agent(_) | Received::Arp(_) | Received::Refused(_) | Received::Other => {}
         };
         let mut inbox = node.inbox.lock();
         let count = core::mem::take(&mut inbox.len);
@@ -258,6 +264,13 @@ impl PairThread {
             // As above.
             let _ = service_nic.transmit(&beats[..len]);
             service_nic.kick();
+        }
+        if let Some(len) = pair.take_noted(&mut beats[HEADERS_LEN..])
+            && let Some(len) = self.cluster.wrap_for_agent(&mut beats, len)
+        {
+            // The agent repeats itself until it is answered.
+            let _ = cluster_nic.transmit(&beats[..len]);
+            cluster_nic.kick();
         }
         let mut sent = self.forward(pair);
         while sent < FRAMES_PER_ROUND {
@@ -344,12 +357,18 @@ impl PairThread {
                     node.want_checkpoint();
                 }
             }
-            Notice::SpareLost(silent) => {
-                if let Some(silent) = silent {
+            Notice::SpareLost(loss) => {
+                let told = match loss {
+                    Loss::Silent(silent) => Some(("silence", silent)),
+                    Loss::Dead(death, silent) => Some((death.word(), silent)),
+                    Loss::Restarted => None,
+                };
+                if let Some((cause, silent)) = told {
                     self.cluster.forget_peer();
                     self.service.forget_peer();
                     machine.emit(&Event::PeerLost {
                         silent_us: silent.as_micros() as u64,
+                        cause: cause.into(),
                     });
                 }
                 if let Some(checkpointer) = node.checkpointer.get() {
@@ -364,11 +383,33 @@ impl PairThread {
                 }
                 node.room.raise();
             }
-            Notice::TakeOver { cause, last_heard } => {
+            Notice::SpareSilent(silent) => {
+                log::warn!(
+                    "the spare has been silent for {} ms and may be master by now: whatever waits for its acknowledgement goes on \
+                     waiting until it answers, is started anew, or has ended, as the host's agent would say",
+                    silent.as_millis()
+                );
+                let silent_us = silent.as_micros() as u64;
+                machine.emit(&Event::PeerSilent { silent_us });
+            }
+            Notice::SpareHeard(silent) => {
+                log::info!("the spare answers again after {} ms", silent.as_millis());
+                let silent_us = silent.as_micros() as u64;
+                machine.emit(&Event::PeerHeard { silent_us });
+            }
+            Notice::TakeOver {
+                cause,
+                death,
+                last_heard,
+            } => {
                 self.cluster.forget_peer();
                 self.service.forget_peer();
+                if let Some(death) = death {
+                    log::info!("the master is dead: {}", death.word());
+                }
                 *node.takeover.lock() = Some(Takeover {
                     cause,
+                    death,
                     last_heard,
                     decided: now,
                 });

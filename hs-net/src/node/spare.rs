@@ -15,7 +15,7 @@ use hs_core::roots::{self, RootId};
 
 use super::Node;
 use crate::channel::frame::Message;
-use crate::pair::Epoch;
+use crate::pair::{Death, Epoch};
 use crate::raw;
 use crate::service::{Resumed, Service, Unseen};
 
@@ -25,6 +25,8 @@ const STREAMS_MIN: usize = 8;
 /// The pair has decided that this node is master.
 pub(super) struct Takeover {
     pub(super) cause: &'static str,
+    /// How the old master ended, if somebody knows.
+    pub(super) death: Option<Death>,
     pub(super) last_heard: Instant,
     pub(super) decided: Instant,
 }
@@ -192,7 +194,11 @@ impl Node {
         self.mount();
         self.remove_signs();
         let (restored, service) = self.take_up(image, "takeover failed");
-        let resumed = self.resume_connections(service, Unseen::TakenIn);
+        let unseen = match takeover.death {
+            Some(Death::Panicked) => Unseen::Refused,
+            Some(Death::Killed | Death::Ended) | None => Unseen::TakenIn,
+        };
+        let resumed = self.resume_connections(service, unseen);
         let in_place = machine.now();
         fault::passed(Point::TakeoverRestored);
 

@@ -7,7 +7,7 @@ use core::fmt::Write as _;
 use hs_core::platform::Instant;
 use hs_core::role::{Role, Term};
 
-use super::{FAREWELL_BEATS, Heard, MASTER_PATIENCE, Notice, Pair, Peer};
+use super::{FAREWELL_BEATS, Heard, Loss, MASTER_PATIENCE, Notice, Pair, Peer};
 use crate::channel::frame::{Heartbeat, Hello, ParseError, Session};
 use crate::channel::handshake::Greeting;
 use crate::detect::{Detector, Network};
@@ -50,7 +50,7 @@ impl Pair {
     }
 
     /// Another master is there.
-    fn meet_master(&mut self, term: Term, session: Session, now: Instant) {
+    pub(super) fn meet_master(&mut self, term: Term, session: Session, now: Instant) {
         let own = (self.term, self.settings.session);
         if (term, session) > own && self.end_at.is_none() && !self.ended {
             let why = match term > self.term {
@@ -98,7 +98,7 @@ impl Pair {
                     self.holds_image = false;
                 }
                 if self.peer.is_some() {
-                    self.part(None);
+                    self.part(Loss::Restarted);
                 }
                 self.channel.open(connection, hello.datagram_len_max.into());
                 self.begin_epoch();
@@ -112,6 +112,8 @@ impl Pair {
                     session: hello.session,
                     detector,
                     silent: false,
+                    mute_since: None,
+                    dead: None,
                 });
                 let (interval, deadline) = (self.settings.heartbeat, self.settings.deadline);
                 self.judge.begin(interval, deadline, now);

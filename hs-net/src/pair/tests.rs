@@ -1,6 +1,9 @@
 //! Two halves of a pair on two bad networks.
 
+mod parting;
+
 use std::collections::BTreeMap;
+use std::format;
 use std::vec;
 use std::vec::Vec;
 
@@ -8,7 +11,7 @@ use hs_core::checkpoint::{CheckpointId, PipeError};
 use proptest::prelude::*;
 
 use super::*;
-use crate::channel::frame::{ChunkFlags, chunk_header};
+use crate::channel::frame::{ChunkFlags, Obituary, chunk_header};
 use crate::sim::{Link, Random, Weather};
 
 const DATAGRAM_LEN: usize = 1472;
@@ -66,6 +69,8 @@ struct End {
     incoming: BTreeMap<CheckpointId, Vec<u8>>,
     applied: Vec<(CheckpointId, Vec<u8>)>,
     epoch: Option<Epoch>,
+    /// It has answered the agent.
+    noted: bool,
     dead: bool,
 }
 
@@ -85,6 +90,7 @@ impl End {
             incoming: BTreeMap::new(),
             applied: Vec::new(),
             epoch: None,
+            noted: false,
             dead: false,
         }
     }
@@ -132,6 +138,7 @@ impl End {
                 self.put(index, now, &datagram[..len]);
             }
         }
+        self.noted |= self.pair.take_noted(&mut datagram).is_some();
         for _ in 0..ROUND {
             let Some(len) = self.pair.transmit(now, &mut datagram) else {
                 break;
@@ -165,6 +172,13 @@ impl End {
             };
             self.pair.on_datagram(network, datagram, now);
         }
+    }
+
+    /// The agent says that this boot has died.
+    fn hear_of(&mut self, session: Session, death: Death, term: Term, now: Instant) -> bool {
+        let mut datagram = vec![0; DATAGRAM_LEN];
+        let len = Datagram::Obituary(Obituary { session, death, term }).emit(&mut datagram);
+        !self.dead && self.pair.on_agent_datagram(&datagram[..len], now)
     }
 
     /// The image thread's part: takes streams in whole, without looking at what is in them.
@@ -322,6 +336,14 @@ impl World {
         self.step();
     }
 
+    /// A node dies, and the agent tells the other.
+    fn bury(&mut self, index: usize, death: Death) {
+        let dead = &mut self.ends[index];
+        dead.dead = true;
+        let (session, term) = (dead.pair.session(), dead.pair.term());
+        self.ends[1 - index].hear_of(session, death, term, self.now);
+    }
+
     fn restart(&mut self, index: usize, role: Role) {
         let (session, links) = (self.random.next(), self.random.next());
         let weather = self.ends[index].out[0].weather;
@@ -383,7 +405,7 @@ proptest! {
         for (service, mut datagram) in datagrams {
             if datagram.len() > 4 {
                 datagram[..3].copy_from_slice(b"HS\x01");
-                datagram[3] %= 7;
+                datagram[3] %= 9;
             }
             let network = if service { Network::Service } else { Network::Cluster };
             for end in &mut world.ends {
@@ -410,10 +432,18 @@ fn a_dead_master_is_followed_within_the_deadline() {
             .log
             .iter()
             .find(|(_, notice)| matches!(notice, Notice::TakeOver { .. }));
-        let (at, Notice::TakeOver { cause, last_heard }) = taken.expect("a takeover") else {
+        let (
+            at,
+            Notice::TakeOver {
+                cause,
+                death,
+                last_heard,
+            },
+        ) = taken.expect("a takeover")
+        else {
             unreachable!()
         };
-        assert_eq!(*cause, "heartbeat");
+        assert_eq!((*cause, *death), ("heartbeat", None));
         assert!(at.since(*last_heard) > DEADLINE);
         assert!(at.since(died) < DEADLINE + HEARTBEAT, "{:?}", at.since(died));
         assert_eq!(
@@ -450,7 +480,8 @@ fn a_replaced_master_ends_when_it_hears_of_it() {
     world.weather(CUT);
     world.run_ms(400);
     assert!(world.ends[1].took_over());
-    assert!(world.ends[0].has(|notice| matches!(notice, Notice::SpareLost(Some(_)))));
+    assert!(world.ends[0].has(|notice| matches!(notice, Notice::SpareSilent(_))));
+    assert!(world.ends[0].pair.is_paired(), "it does not go on alone");
     assert!(!world.ends[0].ended());
     // One datagram is enough, on either network.
     world.ends[1].out[1].weather = Weather::FAIR;
@@ -468,11 +499,9 @@ fn a_master_goes_on_without_its_spare_and_takes_the_next() {
     let mut world = World::ready(4);
     world.ends[0].send_checkpoint(id(1, 1), vec![1; 3_000_000]);
     world.run_ms(5);
-    world.ends[1].dead = true;
-    world.run_ms(300);
-    let lost = world.ends[0].has(
-        |notice| matches!(notice, Notice::SpareLost(Some(silent)) if *silent > DEADLINE * MASTER_PATIENCE),
-    );
+    world.bury(1, Death::Killed);
+    world.run_ms(1);
+    let lost = world.ends[0].has(|notice| matches!(notice, Notice::SpareLost(Loss::Dead(Death::Killed, _))));
     assert!(lost);
     assert_eq!(
         world.ends[0].results.last(),
@@ -499,7 +528,7 @@ fn a_restarted_spare_is_known_before_any_deadline() {
     world.run_ms(2);
     world.restart(1, Role::Spare);
     world.run_ms(5);
-    assert!(world.ends[0].has(|notice| matches!(notice, Notice::SpareLost(None))));
+    assert!(world.ends[0].has(|notice| matches!(notice, Notice::SpareLost(Loss::Restarted))));
     assert_eq!(world.ends[0].notices().last(), Some(&&Notice::Paired));
     assert_eq!(
         world.ends[0].results.last(),
@@ -538,13 +567,16 @@ fn without_a_checkpoint_there_is_nothing_to_take_over() {
 
 #[test]
 fn an_image_from_before_a_separation_is_not_taken_over() {
-    let mut world = World::ready(8);
-    // The spare's words get lost, the master's do not: the master goes on alone.
+    let mut world = World::new(8, Weather::FAIR);
+    world.run_ms(30);
+    // The spare's words get lost, the master's do not, and so it holds what its master does not know of: the master goes on alone.
+    world.ends[0].send_checkpoint(id(1, 0), vec![5; 10_000]);
     for link in &mut world.ends[1].out {
         link.weather = CUT;
     }
     world.run_ms(300);
-    assert!(world.ends[0].has(|notice| matches!(notice, Notice::SpareLost(Some(_)))));
+    assert!(world.ends[1].pair.holds_image());
+    assert!(world.ends[0].has(|notice| matches!(notice, Notice::SpareLost(Loss::Silent(_)))));
     world.weather(Weather::FAIR);
     world.run_ms(200);
     assert!(world.ends.iter().all(|end| end.pair.is_paired()));
@@ -656,7 +688,7 @@ fn old_datagrams_change_nothing() {
         }
         world.run_ms(3);
     }
-    assert!(world.ends[0].has(|notice| matches!(notice, Notice::SpareLost(Some(_)))));
+    assert!(world.ends[0].has(|notice| matches!(notice, Notice::SpareLost(Loss::Silent(_)))));
 }
 
 #[test]
@@ -731,7 +763,7 @@ fn story(seed: u64, planted_bug: bool) -> Result<(), String> {
     let mut masters: BTreeMap<Term, Session> = BTreeMap::new();
     let mut checkpoint = 0;
     for _ in 0..40 {
-        match random.below(12) {
+        match random.below(14) {
             0 => world.weather(CUT),
             1 | 2 => world.weather(Weather::FAIR),
             3 => {
@@ -750,6 +782,13 @@ fn story(seed: u64, planted_bug: bool) -> Result<(), String> {
                 let newest = masters.last_key_value().map(|(_, session)| *session);
                 if newest == Some(other.pair.settings.session) && !other.dead {
                     world.restart(which, Role::Spare);
+                }
+            }
+            // The agent speaks of nobody but the dead.
+            6 => {
+                let which = random.below(2) as usize;
+                if world.ends[which].dead {
+                    world.bury(which, Death::Killed);
                 }
             }
             _ => {

@@ -8,6 +8,8 @@ use super::*;
 const A: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 1);
 const B: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 2);
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 9);
+const AGENT: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 254);
+const MAC_AGENT: [u8; 6] = [2, 0, 0, 0, 0, 0xe];
 const MAC_A: [u8; 6] = [2, 0, 0, 0, 0, 0xa];
 const MAC_B: [u8; 6] = [2, 0, 0, 0, 0, 0xb];
 
@@ -60,12 +62,18 @@ proptest! {
 
     /// One flipped bit is never a datagram, unless it is in what is not looked at.
     #[test]
-    fn damage_is_noticed(datagram in prop::collection::vec(any::<u8>(), 1..200), at in any::<prop::sample::Index>(), bit in 0u32..8) {
+    fn damage_is_noticed(
+        datagram in prop::collection::vec(any::<u8>(), 1..200),
+        at in any::<prop::sample::Index>(),
+        bit in 0u32..8,
+        is_agent in any::<bool>(),
+    ) {
         let (mut a, b) = ends();
-        let mut frame = wrapped(&mut a, &datagram);
+        let b = b.with_agent(Some(AGENT));
+        let mut frame = if is_agent { of_agent(5000, &datagram) } else { wrapped(&mut a, &datagram) };
         let at = at.index(frame.len());
         frame[at] ^= 1u8 << bit;
-        if let Received::Datagram(got) = b.receive(&frame) {
+        if let Received::Datagram(got) | Received::Agent(got) = b.receive(&frame) {
             prop_assert!((6..12).contains(&at), "byte {} was flipped, and {:?} came", at, got);
         }
     }
@@ -103,6 +111,38 @@ fn strangers_are_refused_by_name() {
         b.receive(&wrapped(&mut other, b"x")),
         Received::Refused(Refusal::Stranger(stranger))
     );
+}
+
+/// A datagram of the agent's, from this port.
+fn of_agent(port: u16, datagram: &[u8]) -> Vec<u8> {
+    let mut agent = Wire::new(MAC_AGENT, AGENT, B, false);
+    let mut frame = wrapped(&mut agent, datagram);
+    frame[34..36].copy_from_slice(&port.to_be_bytes());
+    checksum::fill_udp(AGENT, B, &mut frame[34..]);
+    frame
+}
+
+#[test]
+fn the_agent_is_heard_where_it_is_known_and_answered_where_it_spoke_from() {
+    let (_, stranger) = ends();
+    let frame = of_agent(40_001, b"dead");
+    assert_eq!(
+        stranger.receive(&frame),
+        Received::Refused(Refusal::Stranger(AGENT))
+    );
+    let mut b = ends().1.with_agent(Some(AGENT));
+    assert_eq!(b.receive(&frame), Received::Agent(b"dead"));
+    let mut answer = vec![0; HEADERS_LEN + 5];
+    answer[HEADERS_LEN..].copy_from_slice(b"noted");
+    assert_eq!(b.wrap_for_agent(&mut answer, 5), None, "nobody has spoken yet");
+    b.learn_agent(&frame);
+    assert_eq!(b.wrap_for_agent(&mut answer, 5), Some(HEADERS_LEN + 5));
+    assert_eq!(answer[..6], MAC_AGENT);
+    assert_eq!(answer[30..34], AGENT.octets());
+    assert_eq!(answer[36..38], 40_001u16.to_be_bytes());
+    // The peer is heard as before, and its frames teach nothing of the agent.
+    let of_peer = wrapped(&mut ends().0, b"hello");
+    assert_eq!(b.receive(&of_peer), Received::Datagram(b"hello"));
 }
 
 #[test]

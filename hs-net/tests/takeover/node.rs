@@ -155,6 +155,7 @@ pub(crate) fn node(role: &str, service: u16, cluster: u16, words: &[String]) -> 
         restore: word("restore").map(|name| Source::parse(name).expect("a name")),
         detection: Some(Detection::parse(word("detect").unwrap_or("heartbeat")).expect("signs")),
         fault: None,
+        agent_address: Some(crate::agent::ADDRESS),
     };
     run(Start {
         machine,

@@ -299,6 +299,7 @@ fn ingredients<'a>(
         print_log: false,
         cluster: None,
         disk: Some(Arc::new(disk::scratch(disk::MIB_DEFAULT)?)),
+        agent: true,
     })
 }
 

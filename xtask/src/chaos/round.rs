@@ -73,6 +73,7 @@ pub(super) fn run(ground: &Ground<'_>, plan: &Plan) -> Result<Outcome> {
         console: false,
         print_log: false,
         cluster: None,
+        agent: ground.orders.agent,
         disk: Some(Arc::new(disk::scratch(disk::MIB_DEFAULT)?)),
     })?;
     let outcome = live(ground, plan, &mut pair);

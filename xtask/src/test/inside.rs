@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use hs_core::event::Event;
 
-use super::{Orders, crowd, descriptors, gate, guest, pairs, signals, sql, survives, tetris, visitors};
+use super::{
+    Orders, agent, crowd, descriptors, gate, guest, pairs, signals, sql, survives, tetris, visitors,
+};
 use crate::accel::{self, Accelerator};
 use crate::command::{bare_words, root, show};
 use crate::disk;
@@ -50,6 +52,8 @@ const TESTS: &[Test] = &[
         &[("kv", Variant::Usual)],
         pairs::spare_killed,
     ),
+    ("pair-agent", &[("kv", Variant::Usual)], agent::takeover),
+    ("pair-mute", &[("kv", Variant::Usual)], agent::mute),
     ("pair-damage", &[("kv", Variant::Usual)], pairs::damage),
     (
         "pair-differing",
@@ -212,6 +216,7 @@ impl Ground {
             print_log: false,
             cluster: None,
             disk: Some(Arc::new(disk::scratch(disk::MIB_DEFAULT)?)),
+            agent: true,
         })
     }
 

@@ -23,7 +23,7 @@ use crate::wire::Wire;
 const PROMISE: Duration = Duration::from_millis(100);
 
 /// A limit for what takes milliseconds.
-const SOON: Duration = Duration::from_secs(20);
+pub(super) const SOON: Duration = Duration::from_secs(20);
 
 /// 200 keys of mixed sizes, the master killed, all keys there.
 pub(super) fn takeover(ground: &Ground) -> Result<String> {
@@ -80,6 +80,7 @@ pub(super) fn spare_killed(ground: &Ground) -> Result<String> {
         SOON,
         |index, event| index != spare && matches!(event, Event::PeerLost { .. }),
     )?;
+    // By the agent's word: silence alone would have kept it mute.
     run_beside(&mut pair, ground.client("verify 1 100")?, |_| {})?;
     run_beside(&mut pair, ground.client("write 2 100")?, |_| {})?;
     run_beside(&mut pair, ground.client("verify 2 100")?, |_| {})?;
@@ -136,7 +137,7 @@ pub(super) fn damage(ground: &Ground) -> Result<String> {
 }
 
 /// Waits until the nodes have nothing more to tell, and every checkpoint that the master has taken is acknowledged.
-fn settle(pair: &mut Pair) -> Result<()> {
+pub(super) fn settle(pair: &mut Pair) -> Result<()> {
     /// Counters are told while they change, several times in this span.
     const QUIET: Duration = Duration::from_secs(1);
     let deadline = Instant::now() + SOON;

@@ -134,7 +134,7 @@ impl End {
                 let _ = nic.transmit(&reply);
                 nic.kick();
             }
-            Received::Refused(_) | Received::Echo(_) | Received::Other => {}
+            Received::Agent(_) | Received::Refused(_) | Received::Echo(_) | Received::Other => {}
         }) {}
     }
 

@@ -80,6 +80,7 @@ fn node(session: &Session) -> &'static Node {
         restore: None,
         detection: None,
         fault: None,
+        agent_address: None,
     };
     let start = Start {
         machine: HostMachine::install(),
