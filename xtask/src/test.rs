@@ -197,7 +197,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "pair-thousand",
-        shows: "a thousand connections at once, each with its own answers",
+        shows: "a thousand connections outlive their master, each with its own answers",
         body: Body::Inside(240),
     },
     Step {

@@ -33,6 +33,7 @@ class Connection:
         self.count = 0
         self.answer = b""
         self.heard = time.monotonic()
+        self.longest_s = 0.0
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self.socket.setblocking(False)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -67,6 +68,9 @@ class Connection:
             return False
         if self.answer != b":%d\r\n" % (self.count + 1):
             raise Wrong("connection %d: answer %d is %r" % (self.number, self.count + 1, self.answer))
+        if self.count > 0:
+            self.longest_s = max(self.longest_s, time.monotonic() - self.answered)
+        self.answered = time.monotonic()
         self.count += 1
         self.answer = b""
         return True
@@ -107,6 +111,8 @@ def tcp(address, count, seconds):
                 selector.modify(connection.socket, selectors.EVENT_READ, connection)
                 opening -= 1
                 if opening == 0:
+                    # Whoever waits for this may let a machine die now.
+                    print("open", flush=True)
                     opened = time.monotonic()
                     deadline = opened + seconds
                     before = sum(connection.count for connection in connections)
@@ -120,9 +126,17 @@ def tcp(address, count, seconds):
         while not connection.hear():
             pass
     least = min(connection.count for connection in connections)
+    longest_ms = sorted(1000 * connection.longest_s for connection in connections)
     print(
-        "%d connections, %.0f opened/s, %.0f requests/s, at least %d on each"
-        % (count, count / (opened - began), (answers - before) / (ended - opened), least)
+        "%d connections, %.0f opened/s, %.0f requests/s, at least %d on each, longest wait for an answer: median %.0f, most %.0f ms"
+        % (
+            count,
+            count / (opened - began),
+            (answers - before) / (ended - opened),
+            least,
+            longest_ms[count // 2],
+            longest_ms[-1],
+        )
     )
 
 

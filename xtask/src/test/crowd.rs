@@ -1,16 +1,19 @@
 //! Many clients of one pair at once, and clients without connections.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, TryRecvError};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result};
 
 use super::inside::{Ground, READY_LIMIT, run_beside, take_over};
-use crate::command::root;
+use crate::command::{root, show};
 use crate::guest_build::{self, Variant};
 use crate::host::PYTHON;
-use crate::pair::Pair;
+use crate::load::beside;
+use crate::pair::{Happening, Pair, in_a_line};
 
 /// What a client may count on: what was answered so long before the master's death is not lost.
 const PROMISE: Duration = Duration::from_millis(100);
@@ -33,23 +36,51 @@ fn ready_pair(ground: &Ground) -> Result<Pair> {
     Ok(pair)
 }
 
-/// A thousand connections open at once, each of which gets its own numbers.
+/// A thousand connections open at once, each of which gets its own numbers, from whichever machine serves.
 pub(super) fn thousand(ground: &Ground) -> Result<String> {
-    let ground = ground.patient()?;
-    let mut pair = ready_pair(&ground)?;
-    let said = run_beside(&mut pair, crowd(&ground, "tcp 1000 5")?, |_| {})?;
-    if !pair.takeovers.is_empty() {
-        bail!("somebody took over from a living master");
+    /// Longest that opening them may take, and longest that the client may take in all.
+    const LIMIT: Duration = Duration::from_secs(60);
+    let mut pair = ready_pair(ground)?;
+    let mut client = crowd(ground, "tcp 1000 6")?;
+    show(&client);
+    client.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut client = client.spawn()?;
+    let (sender, lines) = mpsc::channel();
+    let source = client.stdout.take().context("the client has a standard output")?;
+    let reader = thread::spawn(move || {
+        for line in BufReader::new(source).lines().map_while(Result::ok) {
+            // Whoever waited may have given up.
+            let _ = sender.send(line);
+        }
+    });
+    let print = |pair: &Pair, happening: &Happening| {
+        if let Some(line) = in_a_line(pair, happening) {
+            println!("{line}");
+        }
+    };
+    let opened = beside(&mut pair, "a thousand open connections", LIMIT, print, |_| {
+        Ok(match lines.try_recv() {
+            Ok(line) => Some(line == "open"),
+            Err(TryRecvError::Disconnected) => Some(false),
+            Err(TryRecvError::Empty) => None,
+        })
+    })?;
+    let took = match opened {
+        true => take_over(&mut pair)?,
+        false => String::new(),
+    };
+    let status = beside(&mut pair, "the client's end", LIMIT, print, |_| {
+        Ok(client.try_wait()?)
+    })?;
+    if !status.success() {
+        let mut errors = String::new();
+        if let Some(mut source) = client.stderr.take() {
+            source.read_to_string(&mut errors)?;
+        }
+        return Err(pair.failure(&format!("the thousand clients failed: {errors}")));
     }
-    let status = pair.nodes[0].status;
-    Ok(format!(
-        "{}; {} checkpoints, pause p50 {} p99 {} max {} µs",
-        said.trim(),
-        status.taken,
-        status.pause_p50_us,
-        status.pause_p99_us,
-        status.pause_max_us
-    ))
+    drop(reader.join());
+    Ok(format!("{}; {took}", lines.iter().collect::<Vec<_>>().join("; ")))
 }
 
 /// Datagrams are answered one by one, by the master and by its follower.
