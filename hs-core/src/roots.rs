@@ -33,6 +33,9 @@ impl RootId {
     /// What the application keeps.
     pub const APPLICATION: RootId = RootId(1);
 
+    /// The changes of files of `hs-net` that wait.
+    pub const FILES: RootId = RootId(2);
+
     /// Root `index`; the first eight are for the libraries, the others the application's own. `None` if there are not
     /// so many.
     pub const fn new(index: u8) -> Option<Self> {

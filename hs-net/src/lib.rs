@@ -36,5 +36,6 @@ pub mod service;
 mod sim;
 pub mod transport;
 pub mod wire;
+pub mod writes;
 
 pub use node::{Node, node};

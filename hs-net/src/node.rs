@@ -44,7 +44,7 @@ use hs_core::roots::{self, RootId};
 use hs_core::sync::{Condvar, Gate, Mutex, Signal};
 use spin::Once;
 
-use self::descriptors::Table;
+use self::descriptors::{Disk, Table};
 pub use self::disk::LoadError;
 use self::forward::Outbox;
 use self::front::Front;
@@ -106,6 +106,12 @@ pub struct Node {
     descriptors: Mutex<Table>,
     /// A call on a file has ended.
     descriptor_idle: Condvar,
+    /// What of the files is open on the disk: taken before the table.
+    disk: Mutex<Disk>,
+    /// The thread that changes files on the disk sleeps on this.
+    write_back: Signal,
+    /// Changes of files may be made that waited, or there is room for more.
+    files_moved: Condvar,
     inbox: Mutex<Inbox>,
     /// What a spare hears of clients.
     ear: Mutex<Option<Ear>>,
@@ -219,6 +225,9 @@ impl Node {
             announcer: Mutex::new(None),
             descriptors: Mutex::new(Table::new()),
             descriptor_idle: Condvar::new(),
+            disk: Mutex::new(Disk::new()),
+            write_back: Signal::new(),
+            files_moved: Condvar::new(),
             inbox: Mutex::new(Inbox::new()),
             ear: Mutex::new(None),
             forwarded: Mutex::new(forwarded),
@@ -335,6 +344,7 @@ impl Node {
         self.checkpointer
             .call_once(|| Checkpointer::new(self.setup.memory, pipe, config));
         self.keep_checkpoints();
+        self.begin_write_back();
     }
 
     /// Says who has the service's address now: at once, and again for the first seconds. Returns the time after the first.

@@ -52,6 +52,9 @@ bitflags! {
         const WRITE = 2;
         /// Each write goes to its end.
         const APPEND = 4;
+        /// Its changes reach the disk at once, rather than with the checkpoint that covers them: after a takeover the disk
+        /// may be ahead of the application. The thesis's asynchronous mode.
+        const ASYNC = 8;
     }
 }
 

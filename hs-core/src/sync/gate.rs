@@ -104,6 +104,11 @@ impl Gate {
         }
     }
 
+    /// Whether the calling thread is inside, or has closed it: whatever waits for a checkpoint would wait for this thread.
+    pub fn is_inside(&self) -> bool {
+        self.depths[machine().thread_slot()].load(Ordering::Relaxed) > 0
+    }
+
     /// [`enter`](Self::enter) whose guard is another's business.
     pub(crate) fn pass(&self) {
         let depth = &self.depths[machine().thread_slot()];

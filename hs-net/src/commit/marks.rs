@@ -30,29 +30,30 @@ pub enum Due {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Mark {
+struct Mark<T> {
     checkpoint: CheckpointId,
-    tail: Tail,
+    tail: T,
 }
 
-/// The checkpoints in flight that cover output, oldest first. Outside checkpointable memory: the next master begins without.
+/// The checkpoints in flight that cover output, oldest first; up to where they do, a `T` says. Outside checkpointable memory: the
+/// next master begins without.
 #[derive(Debug)]
-pub struct Marks {
+pub struct Marks<T = Tail> {
     withheld: bool,
-    marks: VecDeque<Mark>,
+    marks: VecDeque<Mark<T>>,
     taken_at: Instant,
     /// Pages that the newest checkpoint found modified, and the time in which they were.
     dirty_pages: usize,
     epoch: Duration,
 }
 
-impl Default for Marks {
+impl<T: Copy> Default for Marks<T> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Marks {
+impl<T: Copy> Marks<T> {
     /// Nothing is withheld.
     pub fn new() -> Self {
         Self {
@@ -80,8 +81,8 @@ impl Marks {
         self.marks.clear();
     }
 
-    /// The memory was frozen as `checkpoint` with the queue up to `tail` in it.
-    pub fn taken(&mut self, checkpoint: CheckpointId, tail: Tail, now: Instant) {
+    /// The memory was frozen as `checkpoint` with what waits up to `tail` in it.
+    pub fn taken(&mut self, checkpoint: CheckpointId, tail: T, now: Instant) {
         self.epoch = now.since(self.taken_at);
         self.taken_at = now;
         if self.withheld {
@@ -98,8 +99,8 @@ impl Marks {
         self.marks.iter().any(|mark| mark.checkpoint == checkpoint)
     }
 
-    /// The spare has `checkpoint`: frames up to the tail that is returned may go out.
-    pub fn kept(&mut self, checkpoint: CheckpointId) -> Option<Tail> {
+    /// The spare has `checkpoint`: what waits up to the tail that is returned may go.
+    pub fn kept(&mut self, checkpoint: CheckpointId) -> Option<T> {
         let mut tail = None;
         while let Some(mark) = self.marks.front()
             && mark.checkpoint <= checkpoint
@@ -111,7 +112,7 @@ impl Marks {
     }
 
     /// The end of what checkpoints in flight cover.
-    pub fn covered(&self) -> Option<Tail> {
+    pub fn covered(&self) -> Option<T> {
         self.marks.back().map(|mark| mark.tail)
     }
 

@@ -1,7 +1,7 @@
 //! The descriptor table: files, UDP sockets and TCP listeners of an application, under numbers that a restore keeps.
 //!
 //! ```text
-//! number ──> table (here) ─┬─ file: path, mode, offset ──> the machine's files
+//! number ──> table (here) ─┬─ file: path, mode, offset ──> write queue ──> the machine's files
 //!   │                      ├─ UDP socket ──> the service stack, where the number is noted too
 //!   │                      └─ TCP listener ──> the service stack
 //!   └ registered: a record in the library area (hs_core::registry::descriptor), and so in each checkpoint
@@ -25,30 +25,51 @@
 //! records agree with the memory of the same checkpoint, and the pause has nothing to ask for. (The thesis asks its kernel at the
 //! checkpoint, while the application goes on.) An offset moves
 //! under that lock when a read or write is done, and never while the disk is at work, so that no pause waits for a disk. Hence
-//! a checkpoint during a call shows it not yet begun: the offset before, whatever of the buffer is filled or of the file
-//! is written. That agrees with a thread that has not returned from its call. It is for the application to take its checkpoints
+//! a checkpoint during a call shows it not yet begun, or done. That agrees with a thread that has not returned from its call.
+//! It is for the application to take its checkpoints
 //! at moments at which what its calls have returned is noted in its memory, as with all its state.
 //!
-//! The file itself is on the disk of the pair and is not taken back: what was written since the checkpoint is
-//! there after a takeover, behind the offset. An application that writes the same again at the same place does not
-//! notice; one that appends may find it twice. Withholding writes until the spare knows of them is not there yet.
+//! **Commit.** The disk is not taken back at a takeover. So where a spare could take over, a change of a file (a write, a
+//! new length, the making of a file, its removal) waits for the checkpoint that covers it, as frames do: it is appended to the
+//! [write queue](crate::writes), which lies in checkpointable memory, in the same breath in which the offset moves, and a
+//! thread of its own makes it on the disk when the spare has that checkpoint. The next master makes what it finds in the
+//! restored queue, again if the dead one had: afterwards the disk has what the restored state has written, each byte once.
+//! Until then reads and lengths show the disk as it will be. What the application has read, written or seen thus never depends on
+//! how far the writer thread is.
 //!
-//! **Locks.** The service stack's lock comes before the table's, and that before the allocation lock. Calls on sockets and
-//! listeners take the service stack's: let go of a [`ServiceGuard`](super::ServiceGuard) first. Two calls on one file come
-//! one after the other.
+//! - A write returns at once. That the disk was full, or failed, is then told by the next read, write, change of length, sync or
+//!   close of that descriptor, once; if none is open any more, by the log alone. The change is lost, and so is no other. Space is not
+//!   set aside beforehand: the volume cannot say cheaply how much there is.
+//! - [`sync`](Descriptors::sync) returns when what was written is on the disk. For that it takes a checkpoint if one is needed: as
+//!   with [`Node::checkpoint`], the application's state must be whole when it is called. An application that only wants its file to
+//!   agree with its memory has no need of it.
+//! - [`QUEUE_LEN`] bytes may wait. A call that finds no room waits for a checkpoint, at most [`KEEP_LIMIT`](super::KEEP_LIMIT), or
+//!   is refused where nobody but its own thread could take one.
+//! - Without a spare everything is made at once, by the calling thread, which hears of errors. After
+//!   `hs.restore` the disk may be ahead of the restored state, unless a file of checkpoints is a sink that is required: then changes
+//!   wait for that too.
+//! - [`FileMode::ASYNC`](hs_core::registry::descriptor::FileMode::ASYNC) opts a file out, as the log says: its changes are made
+//!   at once, and what was written since the checkpoint is there after a takeover, behind the offset.
+//!
+//! **Locks.** The service stack's lock comes before the disk's, that before the table's, and that before the allocation lock. Calls
+//! on sockets and listeners take the service stack's: let go of a [`ServiceGuard`](super::ServiceGuard) first, also
+//! before a sync. Two calls on one file come one after the other.
 //!
 //! Closing a registered descriptor deregisters it: its number may be another's at once.
 //!
 //! Deliberately absent: `dup`, descriptors of single connections (those are named by the stack, and are reset at a takeover),
 //! blocking reads of sockets: the application sleeps on [`Node::signal`].
 
+mod disk;
 mod error;
 mod file;
+mod pending;
 mod restore;
 mod socket;
 mod table;
 #[cfg(test)]
 mod tests;
+mod write_back;
 
 use core::net::SocketAddrV4;
 
@@ -56,8 +77,10 @@ use hs_core::platform::{FileError, Files};
 use hs_core::registry::descriptor::{DescriptorKind, UdpFlags};
 use hs_core::sync::MutexGuard;
 
+pub(super) use self::disk::Disk;
 pub use self::error::{DescriptorError, ReopenError};
 pub use self::file::Seek;
+pub use self::pending::{FILES_CLASS, QUEUE_LEN};
 pub use self::table::FIRST_NUMBER;
 pub(super) use self::table::Table;
 use self::table::{Open, OpenFile, asked};
@@ -97,12 +120,13 @@ impl Descriptors {
         opened.map(|_| number)
     }
 
-    /// Closes a descriptor. What was written to a file is on the disk afterwards; what waits in a socket is thrown away;
-    /// connections that a listener has accepted go on. A registered one is deregistered.
+    /// Closes a descriptor. What was written to a file goes to the disk, with its checkpoint if it waits for that; what waits in a
+    /// socket is thrown away; connections that a listener has accepted go on. A registered one is deregistered.
     ///
     /// # Errors
     /// It is not open; or the disk failed, and it is closed all the same.
     pub fn close(&self, number: u32) -> Result<(), DescriptorError> {
+        self.flush_for_close(number)?;
         let open = {
             let mut table = self.table();
             while let Open::File(OpenFile { busy: true, .. }) = table.open(number)? {
@@ -112,10 +136,10 @@ impl Descriptors {
         };
         let closed = match open {
             Open::Pending | Open::Lost(_) => Ok(()),
-            Open::File(file) => self
-                .files()
-                .and_then(|files| files.close(file.handle))
-                .map_err(|error| DescriptorError::File(number, error)),
+            Open::File(file) => {
+                let failed = file.failed.map(|error| DescriptorError::File(number, error));
+                failed.map_or(Ok(()), Err)
+            }
             Open::Udp { .. } => {
                 let closed = self.node.service().udp_close(number);
                 closed.map_err(|error| DescriptorError::Udp(number, error))
@@ -127,6 +151,8 @@ impl Descriptors {
         };
         self.table().fill(number, None);
         self.node.descriptor_idle.notify_all();
+        // What is open on the disk for nobody is closed there.
+        self.node.write_back.raise();
         closed
     }
 

@@ -20,11 +20,19 @@ use super::rounds::Inbox;
 use crate::commit::{Due, Marks, Tail};
 use crate::service::Service;
 use crate::wire::Wire;
+use crate::writes;
 
 /// Most frames taken from the card in one [`poll`](ServiceGuard::poll).
 const FRAMES_PER_POLL: usize = 128;
 /// Of a frame, its source's hardware address.
 const SOURCE: core::ops::Range<usize> = 6..12;
+
+/// What a checkpoint covers: frames and changes of files up to there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Covered {
+    frames: Tail,
+    files: writes::Tail,
+}
 
 /// What the service lock guards.
 pub(super) struct Front {
@@ -33,8 +41,8 @@ pub(super) struct Front {
     wire: Wire,
     /// The hardware address that frames leave from, if not the service's own.
     source: Option<[u8; 6]>,
-    /// Which frames checkpoints in flight cover.
-    pub(super) marks: Marks,
+    /// What checkpoints in flight cover.
+    pub(super) marks: Marks<Covered>,
     /// The newest checkpoint that all required sinks have, as far as was looked.
     kept: Option<CheckpointId>,
     serving_told: bool,
@@ -111,8 +119,8 @@ impl Front {
     }
 
     /// What was said before `tail` may go.
-    fn release(&mut self, tail: Option<Tail>) {
-        if let (Some(tail), Some(service)) = (tail, &mut self.service) {
+    fn release(&mut self, tail: Tail) {
+        if let Some(service) = &mut self.service {
             service.release(tail);
         }
     }
@@ -129,7 +137,9 @@ impl Front {
     fn output_waits(&self) -> bool {
         let service = self.service.as_ref();
         self.marks.is_withheld()
-            && service.is_some_and(|service| service.has_output_behind(self.marks.covered()))
+            && service.is_some_and(|service| {
+                service.has_output_behind(self.marks.covered().map(|covered| covered.frames))
+            })
     }
 }
 
@@ -148,16 +158,18 @@ fn transmit_from(nic: &dyn Nic, source: Option<[u8; 6]>, frame: &[u8]) -> Result
 pub(super) struct Stillness<'a> {
     node: &'a Node,
     front: MutexGuard<'a, Front>,
-    _descriptors: MutexGuard<'a, Table>,
+    descriptors: MutexGuard<'a, Table>,
 }
 
 impl Quiesced for Stillness<'_> {
     fn frozen(&mut self, id: CheckpointId) {
         let front = &mut *self.front;
         if let Some(service) = &front.service {
-            front
-                .marks
-                .taken(id, service.tail(), self.node.setup.machine.now());
+            let covered = Covered {
+                frames: service.tail(),
+                files: self.descriptors.files_tail(),
+            };
+            front.marks.taken(id, covered, self.node.setup.machine.now());
         }
         let found = self.node.checkpointer.get().map_or(0, Checkpointer::dirty_pages);
         front.marks.found_dirty(found);
@@ -170,22 +182,41 @@ impl Node {
         Stillness {
             node: self,
             front: self.front.lock(),
-            _descriptors: self.descriptors.lock(),
+            descriptors: self.descriptors.lock(),
         }
     }
 
     /// When the next checkpoint is due, because output or changes of the application's wait for it.
     pub(super) fn checkpoint_due(&self, changed: bool) -> Due {
         let front = self.front.lock();
-        front
-            .marks
-            .due(changed || front.output_waits(), self.setup.machine.now())
+        let waits = changed || front.output_waits() || self.files_wait(&front);
+        front.marks.due(waits, self.setup.machine.now())
+    }
+
+    /// Whether files were changed and no checkpoint covers that yet.
+    fn files_wait(&self, front: &Front) -> bool {
+        let covered = front.marks.covered().map(|covered| covered.files);
+        self.descriptors.lock().has_changes_behind(covered)
+    }
+
+    /// From here on what is said and written waits. Files with the front's lock in hand: no checkpoint comes in between.
+    fn withhold(&self, front: &mut Front) {
+        front.marks.withhold();
+        self.withhold_files(true);
+    }
+
+    /// What a checkpoint covers may go.
+    fn release(&self, front: &mut Front, covered: Option<Covered>) {
+        if let Some(covered) = covered {
+            front.release(covered.frames);
+            self.release_files(covered.files);
+        }
     }
 
     /// From here on output waits for other sinks too, spare or not.
     pub(super) fn await_other_sinks(&self) {
         self.others_required.store(true, Ordering::SeqCst);
-        self.front.lock().marks.withhold();
+        self.withhold(&mut self.front.lock());
     }
 
     /// What all required sinks have goes out: where there are others than the spare, whoever has it last decides.
@@ -196,10 +227,15 @@ impl Node {
         let newest = self.checkpointer.get().and_then(Checkpointer::newest_kept);
         if let Some(checkpoint) = newest.filter(|_| newest != front.kept) {
             front.kept = newest;
-            let tail = front.marks.kept(checkpoint);
-            front.release(tail);
-            front.marks.withhold();
+            let covered = front.marks.kept(checkpoint);
+            self.release(front, covered);
+            self.withhold(front);
         }
+    }
+
+    /// Looks whether all required sinks have more by now, for who cannot wait for the next flush.
+    pub(super) fn look_what_is_kept(&self) {
+        self.release_what_is_kept(&mut self.front.lock());
     }
 
     /// The spare has `checkpoint`: what was said before it goes out, now.
@@ -208,7 +244,7 @@ impl Node {
         let mut front = self.front.lock();
         if !front.marks.is_withheld() {
             // The first that this spare has. What was said until now lies behind the checkpoint that is asked for.
-            front.marks.withhold();
+            self.withhold(&mut front);
             drop(front);
             return self.want_checkpoint();
         }
@@ -216,14 +252,14 @@ impl Node {
             // The child tells the application when they have it too.
             return;
         }
-        let tail = front.marks.kept(checkpoint);
+        let covered = front.marks.kept(checkpoint);
         let was_full = front
             .service
             .as_ref()
             .is_some_and(|service| !service.can_ingest());
-        front.release(tail);
+        self.release(&mut front, covered);
         front.send(nic);
-        let waits = was_full || front.output_waits();
+        let waits = was_full || front.output_waits() || self.files_wait(&front);
         drop(front);
         if waits || self.unkept() {
             // For the next checkpoint, which it alone can take, or for what it had no room for.
@@ -235,6 +271,7 @@ impl Node {
     pub(super) fn let_output_go(&self) {
         let mut front = self.front.lock();
         front.marks.let_go();
+        self.withhold_files(false);
         front.send(self.setup.service_nic);
     }
 }

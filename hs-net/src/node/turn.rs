@@ -25,7 +25,7 @@ use crate::service::ConnectionId;
 /// How long [`Node::keep_for_certain`] tries.
 pub const KEEP_LIMIT: Duration = Duration::from_secs(5);
 /// How soon it tries again, if nothing happens before.
-const KEEP_STEP: Duration = Duration::from_millis(10);
+pub(super) const KEEP_STEP: Duration = Duration::from_millis(10);
 
 impl Node {
     /// Takes in what has arrived. Returns what [`rest`](Node::rest) is to be given: whatever happens from here on ends it.

@@ -3,9 +3,12 @@
 use core::fmt;
 
 use hs_core::DESCRIPTORS_MAX;
+use hs_core::checkpoint::CheckpointError;
+use hs_core::class::ClassError;
 use hs_core::platform::FileError;
 use hs_core::registry::descriptor::{self, PathError};
 
+use super::pending::QUEUE_LEN;
 use crate::service::{ListenError, UdpError};
 
 /// Why something could not be opened again after a takeover.
@@ -60,8 +63,21 @@ pub enum DescriptorError {
         /// How far from where it was to be.
         by: i64,
     },
-    /// The file of this number could not be read or written. Part of it may be written.
+    /// The file of this number could not be read or written, now or when an earlier change of it was due. Part of it may be
+    /// written.
     File(u32, FileError),
+    /// The write queue could not be made.
+    NoQueue(ClassError),
+    /// Its class has no memory for the write queue.
+    NoMemory,
+    /// More is written at once than can wait for a checkpoint.
+    TooMuch,
+    /// As much waits as can wait, and no checkpoint has covered it.
+    NoRoom,
+    /// As much waits as can wait, and the calling thread keeps a checkpoint away.
+    NoRoomInside,
+    /// No checkpoint has covered what was written to the file of this number: it is not synced, and still waits.
+    NotCommitted(u32, CheckpointError),
     /// The UDP socket of this number refused.
     Udp(u32, UdpError),
     /// It could not be registered or deregistered.
@@ -90,6 +106,25 @@ impl fmt::Display for DescriptorError {
                 write!(f, "descriptor {number} has no offset {by} bytes from there")
             }
             DescriptorError::File(number, error) => write!(f, "descriptor {number}: {error}"),
+            DescriptorError::NoQueue(error) => write!(f, "no file can be written: {error}"),
+            DescriptorError::NoMemory => {
+                f.write_str("no file can be written: there is no memory for the write queue")
+            }
+            DescriptorError::TooMuch => write!(
+                f,
+                "more is written at once than can wait for a checkpoint ({QUEUE_LEN} bytes): write it in parts, with checkpoints in between, or open the file with FileMode::ASYNC"
+            ),
+            DescriptorError::NoRoom => write!(
+                f,
+                "{QUEUE_LEN} bytes of changes of files wait for a checkpoint: take one and try again"
+            ),
+            DescriptorError::NoRoomInside => write!(
+                f,
+                "{QUEUE_LEN} bytes of changes of files wait for a checkpoint, which this thread keeps away: let go of the checkpoint gate and try again"
+            ),
+            DescriptorError::NotCommitted(number, error) => {
+                write!(f, "descriptor {number} is not synced: {error}")
+            }
             DescriptorError::Udp(number, error) => write!(f, "descriptor {number}: {error}"),
             DescriptorError::Registry(error) => error.fmt(f),
         }

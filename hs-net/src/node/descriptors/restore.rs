@@ -6,14 +6,17 @@ use hs_core::platform::FileError;
 use hs_core::registry::descriptor::{Descriptor, DescriptorKind, FileMode, FilePath};
 
 use super::Descriptors;
-use super::error::ReopenError;
-use super::table::{Open, OpenFile};
+use super::error::{DescriptorError, ReopenError};
+use super::table::Open;
 use crate::service::{Service, UdpError};
 
 impl Descriptors {
     /// Opens again what `records` name, under their numbers, with sockets and listeners in the restored `service`. What it
     /// holds for descriptors that were not registered is closed there. What cannot be opened is lost, and logged.
     pub(in crate::node) fn restore(&self, records: &[Descriptor], service: &mut Service) {
+        if let Err(error) = self.table().pending.adopt() {
+            log::error!("changes of files that waited are lost: {error}");
+        }
         let is_kept = |number| records.iter().any(|record| record.number == number);
         service.udp_retain(is_kept);
         service.listeners_retain(is_kept);
@@ -30,9 +33,9 @@ impl Descriptors {
         }
         for &Descriptor { number, kind } in records {
             let opened = match kind {
-                DescriptorKind::File { path, mode, offset } => {
-                    self.reopen_file(path, mode, offset).map_err(ReopenError::File)
-                }
+                DescriptorKind::File { path, mode, offset } => self
+                    .reopen_file(path, mode, offset)
+                    .map_err(|error| ReopenError::File(reason(error))),
                 DescriptorKind::Udp { local, peer, .. } => {
                     reopen_udp(service, number, local, peer).map_err(ReopenError::Udp)
                 }
@@ -56,23 +59,27 @@ impl Descriptors {
         }
     }
 
-    fn reopen_file(&self, path: FilePath, mode: FileMode, offset: u64) -> Result<Open, FileError> {
-        let files = self.files()?;
-        let handle = files.open(&path, mode)?;
-        let len_bytes = files.len_bytes(handle)?;
-        if len_bytes < offset {
+    /// Nothing is written here: what waits in the restored queue is made afterwards, and is seen as made before that.
+    fn reopen_file(&self, path: FilePath, mode: FileMode, offset: u64) -> Result<Open, DescriptorError> {
+        let (mut file, _) = self.open_file(&mut self.node.disk.lock(), path, mode)?;
+        if file.len_bytes < offset {
             log::warn!(
-                "file {} has only {len_bytes} bytes, its offset is {offset}: not all that was written had reached the disk",
-                path.as_str()
+                "file {} has only {} bytes, its offset is {offset}: somebody else has cut it off",
+                path.as_str(),
+                file.len_bytes
             );
         }
-        Ok(Open::File(OpenFile {
-            path,
-            mode,
-            handle,
-            offset,
-            busy: false,
-        }))
+        file.offset = offset;
+        Ok(Open::File(file))
+    }
+}
+
+/// Why a file could not be opened, in the words of files.
+fn reason(error: DescriptorError) -> FileError {
+    match error {
+        DescriptorError::Open(error) => error,
+        // It is not there, and could not be made for want of room among the changes that wait.
+        _ => FileError::Full,
     }
 }
 

@@ -3,11 +3,13 @@
 use core::net::SocketAddrV4;
 
 use hs_core::DESCRIPTORS_MAX;
-use hs_core::platform::FileHandle;
+use hs_core::platform::FileError;
 use hs_core::registry::descriptor::{self, Change, Descriptor, DescriptorKind, FileMode, FilePath, UdpFlags};
 
 use super::error::{DescriptorError, ReopenError};
+use super::pending::Pending;
 use crate::service::UNBOUND;
+use crate::writes::Change as FileChange;
 
 /// The lowest number that is given out: 0 to 2 are never, so that nobody takes them for a terminal.
 pub const FIRST_NUMBER: u32 = 3;
@@ -17,11 +19,14 @@ pub const FIRST_NUMBER: u32 = 3;
 pub(super) struct OpenFile {
     pub(super) path: FilePath,
     pub(super) mode: FileMode,
-    pub(super) handle: FileHandle,
     /// Where the next read or write is.
     pub(super) offset: u64,
-    /// A call is reading or writing it: others wait.
+    /// How long it is, with what waits in the write queue.
+    pub(super) len_bytes: u64,
+    /// A call is at the disk with it: others wait. Set only by who has the disk, who hence finds nobody else there.
     pub(super) busy: bool,
+    /// Why an earlier change of it did not reach the disk, if nobody was told yet.
+    pub(super) failed: Option<FileError>,
 }
 
 /// What a UDP socket's record says: its own address, and its peer's.
@@ -52,6 +57,8 @@ struct Entry {
 #[derive(Debug)]
 pub(in crate::node) struct Table {
     entries: [Option<Entry>; DESCRIPTORS_MAX],
+    /// The changes of files that wait.
+    pub(super) pending: Pending,
 }
 
 fn index_of(number: u32) -> Option<usize> {
@@ -72,6 +79,7 @@ impl Table {
     pub(in crate::node) const fn new() -> Self {
         Self {
             entries: [None; DESCRIPTORS_MAX],
+            pending: Pending::new(),
         }
     }
 
@@ -85,6 +93,36 @@ impl Table {
     /// What is open under `number`.
     pub(super) fn open(&mut self, number: u32) -> Result<&mut Open, DescriptorError> {
         Ok(&mut self.entry(number)?.open)
+    }
+
+    /// The file `number`.
+    pub(super) fn file(&mut self, number: u32) -> Result<&mut OpenFile, DescriptorError> {
+        match self.open(number)? {
+            Open::File(file) => Ok(file),
+            Open::Lost(error) => Err(DescriptorError::Lost(number, *error)),
+            Open::Pending | Open::Udp { .. } | Open::Listener => {
+                let wanted = "a file";
+                Err(DescriptorError::WrongKind { number, wanted })
+            }
+        }
+    }
+
+    /// The file `number` was changed: it is as long as that makes it, and its offset is `offset`.
+    pub(super) fn note_change(&mut self, number: u32, change: &FileChange<'_>, offset: u64) {
+        if let Ok(file) = self.file(number) {
+            file.len_bytes = change.len_after(file.len_bytes);
+        }
+        self.move_to(number, offset);
+    }
+
+    /// All that is open of the file at `path`.
+    pub(super) fn files_at(&mut self, path: &FilePath) -> impl Iterator<Item = &mut OpenFile> {
+        self.entries.iter_mut().flatten().filter_map(move |entry| {
+            let Open::File(file) = &mut entry.open else {
+                return None;
+            };
+            (file.path == *path).then_some(file)
+        })
     }
 
     /// Takes the lowest free number, for something that is then opened.

@@ -1,7 +1,9 @@
 //! The table against a model, and across checkpoints and takeovers, on a node whose cards are plugged into nothing.
 
+mod committed;
 mod model;
 mod pause;
+mod waiting;
 
 use core::time::Duration;
 use std::boxed::Box;
@@ -113,6 +115,7 @@ fn serving(session: &Session) -> Descriptors {
 /// The node that takes over from this one, with the same stack and records.
 fn takeover(session: &Session, from: Descriptors) -> Descriptors {
     let service = from.node.front.lock().take_service();
+    from.table().pending.hand_over();
     let next = node(session);
     next.mount();
     next.descriptors().restore(&descriptors(), service);

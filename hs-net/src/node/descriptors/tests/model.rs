@@ -7,10 +7,10 @@ use proptest::prelude::*;
 
 use super::*;
 
-const PATHS: [&str; 3] = ["A", "DIR/B.TXT", "C"];
+pub(super) const PATHS: [&str; 3] = ["A", "DIR/B.TXT", "C"];
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Open(usize, u8),
     Close(u32),
     Read(u32, usize),
@@ -24,7 +24,7 @@ enum Step {
     Takeover,
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(super) fn step() -> impl Strategy<Value = Step> {
     let number = 3_u32..8;
     let seek = prop_oneof![
         (0_u64..1500).prop_map(Seek::Set),
@@ -61,12 +61,13 @@ impl Model {
     }
 }
 
-struct World {
-    files: BTreeMap<usize, Vec<u8>>,
+#[derive(Clone, Default, Debug)]
+pub(super) struct World {
+    pub(super) files: BTreeMap<usize, Vec<u8>>,
     open: BTreeMap<u32, Model>,
 }
 
-type Outcome = Result<Vec<u8>, DescriptorError>;
+pub(super) type Outcome = Result<Vec<u8>, DescriptorError>;
 
 fn number_of(value: u64) -> Outcome {
     Ok(value.to_le_bytes().to_vec())
@@ -82,7 +83,7 @@ impl World {
         Ok((model, bytes))
     }
 
-    fn apply(&mut self, step: &Step) -> Outcome {
+    pub(super) fn apply(&mut self, step: &Step) -> Outcome {
         let wrong = |number| DescriptorError::File(number, FileError::WrongMode);
         match *step {
             Step::Open(index, mode) => {
@@ -187,7 +188,7 @@ impl World {
     }
 }
 
-fn perform(session: &Session, table: &mut Descriptors, step: &Step) -> Outcome {
+pub(super) fn perform(session: &Session, table: &mut Descriptors, step: &Step) -> Outcome {
     let done = |()| vec![];
     match *step {
         Step::Open(index, mode) => number_of(
@@ -224,10 +225,7 @@ fn check(steps: &[Step], spoil: impl Fn(&Descriptors, usize)) -> Result<(), Test
     let session = Session::start(64);
     let disk = Disk::new();
     let mut table = serving(&session);
-    let mut model = World {
-        files: BTreeMap::new(),
-        open: BTreeMap::new(),
-    };
+    let mut model = World::default();
     for (index, step) in steps.iter().enumerate() {
         let expected = model.apply(step);
         prop_assert_eq!(

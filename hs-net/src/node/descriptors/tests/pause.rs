@@ -26,7 +26,7 @@ const LEN_BYTES: u64 = 1000;
 
 /// What was taken, each as a spare would get it.
 static TAKEN: Mutex<BTreeMap<CheckpointId, Vec<u8>>> = Mutex::new(BTreeMap::new());
-static ENDED: Signal = Signal::new();
+pub(super) static ENDED: Signal = Signal::new();
 
 fn taken() -> MutexGuard<'static, BTreeMap<CheckpointId, Vec<u8>>> {
     TAKEN.lock().unwrap()
@@ -57,7 +57,7 @@ impl PipeWriter for Kept {
     }
 }
 
-fn begin_checkpoints(node: &'static Node, memory: &'static HostMemory) {
+pub(super) fn begin_checkpoints(node: &'static Node, memory: &'static HostMemory) {
     taken().clear();
     let config = CheckpointerConfig {
         application: 7,
