@@ -216,6 +216,11 @@ const STEPS: &[Step] = &[
         body: Body::Inside(180),
     },
     Step {
+        name: "pair-files",
+        shows: "each line that is appended around a takeover is on the disk once",
+        body: Body::Inside(180),
+    },
+    Step {
         name: "pair-tetris",
         shows: "a game whose master dies ends as one whose master lives",
         body: Body::Inside(180),

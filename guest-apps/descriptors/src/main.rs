@@ -1,4 +1,4 @@
-//! A program of descriptors: a file, UDP sockets, a TCP listener. Tests ask it over UDP what it has, before and after the
+//! A program of descriptors: files, UDP sockets, a TCP listener. Tests ask it over UDP what it has, before and after the
 //! machine under it dies.
 //!
 //! Each datagram to its port is one request, answered by one datagram; a request that changes something is answered
@@ -7,6 +7,8 @@
 //! ```text
 //! state        the numbers, paths, offsets, names and peers of everything
 //! write TEXT   writes it to the file at the offset
+//! line N       appends a line to the other file, if N is the number of lines and one; answers with that number
+//! sync         returns when both files are on the disk
 //! seek N       moves the offset
 //! read         reads from the offset to the end
 //! peer         connects the second socket to whoever asks
@@ -40,6 +42,8 @@ const PORT: u16 = 7070;
 /// Of the second socket.
 const PUSH_PORT: u16 = 7071;
 const PATH: &str = "STATE/LOG.TXT";
+/// Of the other file.
+const LINES_PATH: &str = "STATE/LINES.TXT";
 /// Longest request, answer and rest of the file.
 const TEXT_LEN_MAX: usize = 1024;
 
@@ -54,7 +58,9 @@ struct State {
     socket: u32,
     push: u32,
     listener: u32,
+    lines_file: u32,
     noted: u64,
+    lines: u64,
 }
 
 /// Opens everything, on a first master.
@@ -75,16 +81,20 @@ fn open(descriptors: Descriptors) -> Result<State, DescriptorError> {
     let push = descriptors.open_udp()?;
     descriptors.bind(push, PUSH_PORT)?;
     let listener = descriptors.listen(PORT, 4)?;
+    let lines_file = descriptors.open(LINES_PATH, FileMode::APPEND)?;
     descriptors.register_file(file)?;
     descriptors.register_udp(socket, UdpFlags::GETNAME)?;
     descriptors.register_udp(push, UdpFlags::GETNAME | UdpFlags::GETPEER | UdpFlags::CPTREFRESH)?;
     descriptors.register_listener(listener)?;
+    descriptors.register_file(lines_file)?;
     Ok(State {
         file,
         socket,
         push,
         listener,
+        lines_file,
         noted: 0,
+        lines: 0,
     })
 }
 
@@ -135,7 +145,6 @@ impl State {
             "state" => {}
             "write" => {
                 descriptors.write(self.file, rest.as_bytes())?;
-                descriptors.sync(self.file)?;
                 self.noted += rest.len() as u64;
             }
             "seek" => self.noted = descriptors.seek(self.file, Seek::Set(rest.parse().unwrap_or(0)))?,
@@ -144,6 +153,17 @@ impl State {
                 let len = descriptors.read(self.file, &mut bytes)?;
                 self.noted += len as u64;
                 return Ok(Some(String::from_utf8_lossy(&bytes[..len]).into_owned()));
+            }
+            "line" => {
+                if rest.parse() == Ok(self.lines + 1) {
+                    descriptors.write(self.lines_file, format!("{rest}\n").as_bytes())?;
+                    self.lines += 1;
+                }
+                return Ok(Some(self.lines.to_string()));
+            }
+            "sync" => {
+                descriptors.sync(self.file)?;
+                descriptors.sync(self.lines_file)?;
             }
             "peer" => descriptors.connect(self.push, Some(from))?,
             "push" => {

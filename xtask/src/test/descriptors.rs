@@ -2,12 +2,15 @@
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::inside::{Ground, READY_LIMIT, take_over};
+use crate::disk;
 use crate::guest_build::{self, Variant};
+use crate::pair::{Ingredients, Pair};
 
 /// How long an answer may take, and after which time a question without one is asked again, where that changes nothing.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -34,7 +37,8 @@ pub(super) fn takeover(ground: &Ground) -> Result<String> {
         client.socket.local_addr()?
     );
     ensure!(state == expected, "it has {state:?}, not {expected:?}");
-    client.expect("free", |answer| answer == "8")?;
+    client.expect("sync", |answer| answer == state)?;
+    client.expect("free", |answer| answer == "9")?;
     client.push("before")?;
     greeted(service, &state)?;
 
@@ -57,6 +61,68 @@ pub(super) fn takeover(ground: &Ground) -> Result<String> {
     while pair.next(Instant::now()).is_some() {}
     pair.end();
     Ok(took)
+}
+
+/// Lines that are written; so many before the master dies are asked for one by one, and then so many at once.
+const LINES: u64 = 400;
+const LINES_ALONE: u64 = 100;
+const LINES_AT_ONCE: u64 = 100;
+
+/// Lines that are appended to a file while the master dies: the next one goes on where it is in its own count, and in the end
+/// each line is on the disk, once.
+pub(super) fn files(ground: &Ground) -> Result<String> {
+    let image = guest_build::image("descriptors", Variant::Usual);
+    let disk = Arc::new(disk::scratch(disk::MIB_DEFAULT)?);
+    let mut pair = Pair::start(&Ingredients {
+        disk: Some(Arc::clone(&disk)),
+        ..ground.ingredients(&[], [image.clone(), image])?
+    })?;
+    pair.wait_until_ready(READY_LIMIT)?;
+    let client = Client::new(ground, ground.service_of("descriptors")?)?;
+    let mut lines = 0;
+    while lines < LINES_ALONE {
+        lines = client.line(lines + 1)?;
+        while pair.next(Instant::now()).is_some() {}
+    }
+    // Nobody knows how many of these are written, and how many of those the spare knows of.
+    for line in 1..=LINES_AT_ONCE {
+        client.send(&format!("line {}", LINES_ALONE + line))?;
+    }
+    while lines < LINES_ALONE + LINES_AT_ONCE / 4 {
+        lines = lines.max(client.hear(client.service.port())?.parse()?);
+    }
+    let took = take_over(&mut pair)?;
+    let survived: u64 = client.ask_until_answered("line 0")?.parse()?;
+    ensure!(
+        (lines..=LINES_ALONE + LINES_AT_ONCE).contains(&survived),
+        "line {lines} was answered, and the next master counts {survived}"
+    );
+    let mut lines = survived;
+    while lines < LINES {
+        lines = client.line(lines + 1)?;
+        while pair.next(Instant::now()).is_some() {}
+    }
+    client.ask("sync")?;
+    pair.end();
+    let found = String::from_utf8(disk::contents(&disk, "STATE/LINES.TXT")?)?;
+    let expected: String = (1..=LINES).map(|line| format!("{line}\n")).collect();
+    if let Some((index, (found, expected))) =
+        (found.lines().zip(expected.lines()).enumerate()).find(|(_, (found, expected))| found != expected)
+    {
+        bail!(
+            "line {} of the file is {found:?}, not {expected:?}; the next master counted {survived}",
+            index + 1
+        );
+    }
+    ensure!(
+        found == expected,
+        "the file has {} bytes, not {}",
+        found.len(),
+        expected.len()
+    );
+    Ok(format!(
+        "{LINES} lines, {survived} of them before the takeover; {took}"
+    ))
 }
 
 /// A client's UDP socket.
@@ -85,8 +151,18 @@ impl Client {
         Ok(String::from_utf8_lossy(&bytes[..len]).into_owned())
     }
 
-    fn ask(&self, question: &str) -> Result<String> {
+    fn send(&self, question: &str) -> Result<()> {
         self.socket.send_to(question.as_bytes(), self.service)?;
+        Ok(())
+    }
+
+    /// Asks for line `number` to be written, and returns how many there are.
+    fn line(&self, number: u64) -> Result<u64> {
+        Ok(self.ask(&format!("line {number}"))?.parse()?)
+    }
+
+    fn ask(&self, question: &str) -> Result<String> {
+        self.send(question)?;
         self.hear(self.service.port())
             .with_context(|| format!("no answer to {question:?}"))
     }

@@ -72,6 +72,11 @@ const TESTS: &[Test] = &[
         &[("descriptors", Variant::Usual)],
         descriptors::takeover,
     ),
+    (
+        "pair-files",
+        &[("descriptors", Variant::Usual)],
+        descriptors::files,
+    ),
     ("pair-tetris", &[("tetris", Variant::Usual)], tetris::takeover),
     (
         "pair-visitors",
