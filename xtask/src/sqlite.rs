@@ -4,6 +4,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::ops::RangeInclusive;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -65,12 +66,53 @@ impl Shell {
         Ok(String::from_utf8(said)?)
     }
 
+    /// Sends one line, and reads nothing yet.
+    ///
+    /// # Errors
+    /// The connection breaks.
+    pub(crate) fn begin(&mut self, line: &str) -> Result<()> {
+        Ok(self.stream.write_all(format!("{line}\n").as_bytes())?)
+    }
+
+    /// Reads these numbers, each in a row of its own, and no more.
+    ///
+    /// # Errors
+    /// Something else comes, or nothing does.
+    pub(crate) fn expect_numbers(&mut self, numbers: RangeInclusive<u64>) -> Result<()> {
+        let expected: String = numbers.map(|number| format!("{number}\n")).collect();
+        self.expect_bytes(expected.as_bytes())
+    }
+
+    /// Reads the prompt.
+    ///
+    /// # Errors
+    /// Something else comes, or nothing does.
+    pub(crate) fn expect_prompt(&mut self) -> Result<()> {
+        self.expect_bytes(PROMPT.as_bytes())
+    }
+
+    fn expect_bytes(&mut self, expected: &[u8]) -> Result<()> {
+        let mut said = vec![0; expected.len()];
+        self.stream.read_exact(&mut said)?;
+        let differs = said
+            .iter()
+            .zip(expected)
+            .position(|(said, expected)| said != expected);
+        ensure!(
+            differs.is_none(),
+            "of {} bytes expected the one at {} is another",
+            expected.len(),
+            differs.unwrap_or_default()
+        );
+        Ok(())
+    }
+
     /// One line, and what the shell says to it.
     ///
     /// # Errors
     /// The connection breaks, or no answer comes.
     pub(crate) fn ask(&mut self, line: &str) -> Result<String> {
-        self.stream.write_all(format!("{line}\n").as_bytes())?;
+        self.begin(line)?;
         self.answer()
     }
 

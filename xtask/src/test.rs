@@ -272,7 +272,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "pair-sqlite-killed",
-        shows: "the database is whole after a kill, with every commit that was answered",
+        shows: "clients commit through a kill on their connections, once each; open transactions and results go on",
         body: Body::Inside(240),
     },
     Step {

@@ -70,13 +70,9 @@ fn start(node: &'static Node) -> Result<(), String> {
     let engine = engine.map_err(|error| format!("{error}"))?;
     let no_memory = || String::from("there is no memory for the server");
     let server = Server::new(engine, heap).map_err(|_| no_memory())?;
-    let sqlite = Sqlite {
-        server,
-        sync: options.sync,
-    };
-    let sqlite = Box::try_new_in(sqlite, heap).map_err(|_| no_memory())?;
+    let sqlite = Box::try_new_in(Sqlite { server }, heap).map_err(|_| no_memory())?;
     node.service()
-        .listen(options.port, BACKLOG)
+        .listen_with(options.port, BACKLOG, options.commit)
         .map_err(|error| format!("{error}"))?;
     thread::register_state(Box::leak(sqlite)).map_err(|error| format!("{error}"))
 }
@@ -84,8 +80,6 @@ fn start(node: &'static Node) -> Result<(), String> {
 /// The worker. It lies in a class.
 struct Sqlite {
     server: Server<ConnectionId>,
-    /// Whether an answer waits until the spare has what was changed.
-    sync: bool,
 }
 
 impl Work for Sqlite {
@@ -110,20 +104,20 @@ impl Sqlite {
             machine: node.machine(),
             files: node.machine().files().map(|files| files as _),
         };
-        self.server.resume(&mut transport);
+        self.server.resume(&mut transport, surroundings);
         loop {
             let seen = node.look();
             let round = self.server.round(&mut transport, surroundings);
-            let more = self.server.deliver(&mut transport, surroundings);
             node.keep(round.changed);
-            if !round.busy && !more {
+            if !round.busy {
                 node.rest(seen, None);
             }
         }
     }
 }
 
-/// Looks after the network while SQLite is at work.
+/// Looks after the network while SQLite is at work. No checkpoint can be taken from here, so what other clients were told in
+/// this round waits until the statement has ended or has a row.
 fn breathe() {
     let node = node();
     node.look();

@@ -3,10 +3,11 @@
 //! ```text
 //! port=5433      where to listen
 //! mem-mib=32     most memory for the database
-//! sync=on        a change is answered when the spare has it; off: at once
+//! commit=sync    whether answers wait until the spare has what they tell: sync or async
 //! ```
 
 use hs_core::words::{WordError, Words, set};
+use hs_net::commit::Commit;
 
 /// What can be set when the server starts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,8 +16,8 @@ pub struct Options {
     pub port: u16,
     /// Longest database, in MiB.
     pub memory_mib: u32,
-    /// Whether an answer waits until the spare has what was changed.
-    pub sync: bool,
+    /// Whether answers wait for the spare.
+    pub commit: Commit,
 }
 
 impl Default for Options {
@@ -25,14 +26,14 @@ impl Default for Options {
         Self {
             port: 5433,
             memory_mib: 32,
-            sync: true,
+            commit: Commit::Sync,
         }
     }
 }
 
 const WORDS: Words = Words {
     application: "sqlite",
-    options: &["port", "mem-mib", "sync"],
+    options: &["port", "mem-mib", "commit"],
 };
 
 /// Most that `mem-mib=` may be.
@@ -52,17 +53,10 @@ impl Options {
                 |port| *port != 0,
                 "a number from 1 to 65535",
             ),
-            "mem-mib" => {
+            "commit" => set(&mut options.commit, value, |_| true, "sync or async"),
+            _ => {
                 let fits = |mib: &u32| (1..=MEMORY_MIB_MAX).contains(mib);
                 set(&mut options.memory_mib, value, fits, "a number from 1 to 65536")
-            }
-            _ => {
-                options.sync = match value {
-                    "on" => true,
-                    "off" => false,
-                    _ => return Err("on or off"),
-                };
-                Ok(())
             }
         })?;
         Ok(options)
@@ -84,11 +78,11 @@ mod tests {
         let parse = |line: &'static str| Options::parse(line.split_ascii_whitespace());
         assert_eq!(parse(""), Ok(Options::default()));
         assert_eq!(
-            parse("mem-mib=8 port=1 sync=off"),
+            parse("mem-mib=8 port=1 commit=async"),
             Ok(Options {
                 port: 1,
                 memory_mib: 8,
-                sync: false
+                commit: Commit::Async
             })
         );
         for (line, part) in [
@@ -96,7 +90,8 @@ mod tests {
             ("verbose", "`verbose` is not"),
             ("port=0", "`port=0` is malformed"),
             ("mem-mib=65537", "`mem-mib=65537` is malformed"),
-            ("sync=maybe", "`sync=maybe` is malformed"),
+            ("commit=never", "`commit=never` is malformed"),
+            ("sync=on", "`sync=on` is not"),
         ] {
             let error = parse(line).unwrap_err().to_string();
             assert!(error.starts_with(part), "{error}");

@@ -1,8 +1,8 @@
 //! Looks after the clients, each with a session of its own.
 //!
-//! One loop serves all in turn: [`Server::round`] has every session work for a bounded time; [`Server::deliver`] sends what they
-//! have said. Between the two, what was changed can be made safe: an answer that is delivered after its checkpoint is kept is
-//! true on the spare as well. One checkpoint covers all clients of a round.
+//! One loop serves all in turn: in a [round](Server::round) every session works for a bounded time and has sent what it says.
+//! What is sent waits in the service stack until the spare has the state that it comes from; one checkpoint covers all clients
+//! of a round.
 //!
 //! The server is free of I/O: a [`Transport`] carries the bytes.
 
@@ -36,8 +36,82 @@ struct Client<C> {
     session: Session,
     /// The client sends no more.
     has_finished: bool,
-    /// Its session is over; what it has said is still to be sent.
-    is_leaving: bool,
+}
+
+/// What becomes of a client that was served.
+enum Fate {
+    /// There is more to do at once.
+    Busy,
+    /// It waits for its client.
+    Waits,
+    /// It is over, and everything is sent.
+    Through,
+}
+
+/// The connection is no more, or cannot go on.
+struct Gone;
+
+impl<C: Copy> Client<C> {
+    /// Has the session work for a turn, and sends what it says.
+    fn serve(
+        &mut self,
+        engine: &Engine,
+        transport: &mut impl Transport<Connection = C>,
+        surroundings: Surroundings<'_>,
+    ) -> Result<Fate, Gone> {
+        let next = self.work(engine, transport, surroundings)?;
+        let sent = self.send(transport)?;
+        Ok(match next {
+            Next::Leave if self.session.output().pending().is_empty() => Fate::Through,
+            Next::More => Fate::Busy,
+            Next::Room if sent > 0 => Fate::Busy,
+            Next::Room | Next::Input | Next::Leave => Fate::Waits,
+        })
+    }
+
+    fn work(
+        &mut self,
+        engine: &Engine,
+        transport: &mut impl Transport<Connection = C>,
+        surroundings: Surroundings<'_>,
+    ) -> Result<Next, Gone> {
+        let until = surroundings.machine.now() + TURN;
+        let mut scratch = [0; INPUT_BYTES];
+        loop {
+            match self.session.work(engine, surroundings, until) {
+                Next::Input if self.has_finished => return Ok(Next::Leave),
+                Next::Input => {}
+                next => return Ok(next),
+            }
+            let room = self.session.room();
+            match transport.receive(self.connection, &mut scratch[..room]) {
+                Ok(0) => return Ok(Next::Input),
+                Ok(count) => self.session.feed(&scratch[..count]),
+                Err(End::Finished) => self.has_finished = true,
+                Err(End::Gone) => return Err(Gone),
+            }
+        }
+    }
+
+    /// Sends what finds room; returns how many bytes.
+    fn send(&mut self, transport: &mut impl Transport<Connection = C>) -> Result<usize, Gone> {
+        let output = self.session.output();
+        if output.is_broken() {
+            return Err(Gone);
+        }
+        let mut sent = 0;
+        while !output.pending().is_empty() {
+            match transport.send(self.connection, output.pending()) {
+                Ok(0) => break,
+                Ok(count) => {
+                    output.advance(count);
+                    sent += count;
+                }
+                Err(_) => return Err(Gone),
+            }
+        }
+        Ok(sent)
+    }
 }
 
 /// The server with all its state. `C` names a connection.
@@ -76,20 +150,21 @@ impl<C: Copy + PartialEq> Server<C> {
         self.clients.iter().flatten().count()
     }
 
-    /// After a takeover: rolls back what the clients had open whose connections are no more.
-    pub fn resume(&mut self, transport: &mut impl Transport<Connection = C>) {
+    /// After a takeover: rolls back what the clients had open whose connections are no more. The others go on where they were.
+    pub fn resume(&mut self, transport: &mut impl Transport<Connection = C>, surroundings: Surroundings<'_>) {
         self.engine.reseed();
-        for client in &mut self.clients {
-            let gone = client
-                .take_if(|client| !transport.is_open(client.connection))
-                .map(|client| client.session);
-            if let Some(session) = gone {
-                session.end(&self.engine, None);
+        for place in &mut self.clients {
+            let gone = place.take_if(|client| !transport.is_open(client.connection));
+            if let Some(client) = gone {
+                client.session.end(&self.engine, None);
+            }
+            if let Some(client) = place {
+                client.session.resume(&self.engine, surroundings);
             }
         }
     }
 
-    /// Takes in what has happened, and has every session work for a while.
+    /// Takes in what has happened, has every session work for a while, and sends what they say.
     pub fn round(
         &mut self,
         transport: &mut impl Transport<Connection = C>,
@@ -109,40 +184,6 @@ impl<C: Copy + PartialEq> Server<C> {
         let writes = self.engine.volume(|volume| volume.writes());
         let changed = core::mem::replace(&mut self.writes, writes) != writes;
         Round { changed, busy }
-    }
-
-    /// Sends what the sessions have said. Whether one of them can go on now that could not.
-    pub fn deliver(
-        &mut self,
-        transport: &mut impl Transport<Connection = C>,
-        surroundings: Surroundings<'_>,
-    ) -> bool {
-        let mut busy = false;
-        for index in 0..CLIENTS_MAX {
-            let Some(client) = &mut self.clients[index] else {
-                continue;
-            };
-            let output = client.session.output();
-            let before = output.pending().len();
-            let mut gone = output.is_broken();
-            while !output.pending().is_empty() && !gone {
-                match transport.send(client.connection, output.pending()) {
-                    Ok(0) => break,
-                    Ok(count) => output.advance(count),
-                    Err(_) => gone = true,
-                }
-            }
-            let left = output.pending().len();
-            busy |= left < before;
-            if gone {
-                transport.abort(client.connection);
-                self.remove(index, surroundings);
-            } else if client.is_leaving && left == 0 {
-                transport.close(client.connection);
-                self.remove(index, surroundings);
-            }
-        }
-        busy
     }
 
     fn take_news(
@@ -172,7 +213,6 @@ impl<C: Copy + PartialEq> Server<C> {
                     connection,
                     session,
                     has_finished: false,
-                    is_leaving: false,
                 });
                 return;
             }
@@ -184,43 +224,25 @@ impl<C: Copy + PartialEq> Server<C> {
         transport.close(connection);
     }
 
-    /// Whether the client's session has more to do.
+    /// Whether there is more to do for the client at once.
     fn serve(
         &mut self,
         index: usize,
         transport: &mut impl Transport<Connection = C>,
         surroundings: Surroundings<'_>,
     ) -> bool {
-        let Some(client) = self.clients[index].as_mut().filter(|client| !client.is_leaving) else {
+        let Some(client) = self.clients[index].as_mut() else {
             return false;
         };
-        let until = surroundings.machine.now() + TURN;
-        let mut scratch = [0; INPUT_BYTES];
-        loop {
-            match client.session.work(&self.engine, surroundings, until) {
-                Next::More => return true,
-                Next::Room => return false,
-                Next::Leave => {
-                    client.is_leaving = true;
-                    return false;
-                }
-                Next::Input if client.has_finished => {
-                    client.is_leaving = true;
-                    return false;
-                }
-                Next::Input => {}
-            }
-            let room = client.session.room();
-            match transport.receive(client.connection, &mut scratch[..room]) {
-                Ok(0) => return false,
-                Ok(count) => client.session.feed(&scratch[..count]),
-                Err(End::Finished) => client.has_finished = true,
-                Err(End::Gone) => {
-                    self.remove(index, surroundings);
-                    return false;
-                }
-            }
+        let connection = client.connection;
+        match client.serve(&self.engine, transport, surroundings) {
+            Ok(Fate::Busy) => return true,
+            Ok(Fate::Waits) => return false,
+            Ok(Fate::Through) => transport.close(connection),
+            Err(Gone) => transport.abort(connection),
         }
+        self.remove(index, surroundings);
+        false
     }
 
     fn remove(&mut self, index: usize, surroundings: Surroundings<'_>) {

@@ -8,7 +8,8 @@
 //! printed. Prompts are the `sqlite3` shell's, one for each line; its words for errors too. An error ends what else the client has
 //! sent before the statement's last `;`, as there.
 //!
-//! All of it lies in a class. A client that was cut off leaves nothing behind: its transaction is rolled back.
+//! All of it lies in a class, so a session goes on at a takeover as its connection does: in its transaction, in the middle of a result.
+//! A client that was cut off leaves nothing behind: its transaction is rolled back.
 
 mod backup;
 mod command;
@@ -168,6 +169,18 @@ impl Session {
                 }
             }
             None => backup.abandon(engine),
+        }
+    }
+
+    /// After a takeover, for a client whose connection goes on: nobody knows the file of a backup under way, so that begins again.
+    pub fn resume(&mut self, engine: &Engine, surroundings: Surroundings<'_>) {
+        let Some(backup) = self.backup.take() else { return };
+        match backup.begin_again(engine, surroundings.files) {
+            Ok(backup) => self.backup = Some(backup),
+            Err(error) => {
+                self.refuse_backup(error);
+                self.finish();
+            }
         }
     }
 

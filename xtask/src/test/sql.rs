@@ -3,15 +3,14 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use bench_plan::statistics::median;
-use hs_core::event::Event;
 
-use super::inside::{Ground, READY_LIMIT, wait_for_event};
+use super::inside::{Ground, READY_LIMIT, take_over};
 use crate::command::root;
 use crate::guest_build::{self, Variant};
 use crate::pair::{Pair, in_a_line};
@@ -20,10 +19,13 @@ use crate::sqlite::{self, APP, Shell};
 /// How long the whole script may take.
 const SCRIPT_LIMIT: Duration = Duration::from_secs(100);
 
-/// After so many answered statements of the workload the master is killed: somewhere in the middle of the next ones.
+/// After so many answered commits of the workload the master is killed, somewhere in the middle of the next ones, and after as many
+/// more it is enough.
 const KILLED_AFTER: u64 = 150;
 /// Rows of a transaction of the workload.
 const ROWS: u64 = 3;
+/// Rows of the result that is read by halves: more than all buffers on its way hold.
+const STREAMED: u64 = 300_000;
 
 fn ready_pair(ground: &Ground) -> Result<Pair> {
     let image = guest_build::image(APP, Variant::Usual);
@@ -81,83 +83,164 @@ pub(super) fn script(ground: &Ground) -> Result<String> {
     ))
 }
 
-/// Transactions one after another until the connection breaks; counts those that were answered.
-fn work(service: SocketAddr, answered: &AtomicU64) -> Result<()> {
+/// What a workload is told, and tells.
+#[derive(Default)]
+struct Progress {
+    /// Commits that were answered.
+    answered: AtomicU64,
+    /// It is to end after the next.
+    enough: AtomicBool,
+}
+
+/// Transactions one after another on one connection, until there are enough: those of a statement, of a line, and of as many lines
+/// as statements.
+fn work(service: SocketAddr, progress: &Progress) -> Result<()> {
     let mut shell = Shell::connect(service)?;
     for number in 1.. {
         let rows: Vec<String> = (0..ROWS)
             .map(|row| format!("({number}, {row}, '{}')", "x".repeat(1 + number as usize % 200)))
             .collect();
-        let statement = match number % 3 {
-            0 => format!("INSERT INTO kept VALUES {};", rows.join(", ")),
-            _ => format!(
+        let inserts = rows.iter().map(|row| format!("INSERT INTO kept VALUES {row};"));
+        let lines = match number % 3 {
+            0 => vec![format!("INSERT INTO kept VALUES {};", rows.join(", "))],
+            1 => vec![format!(
                 "BEGIN; {} COMMIT;",
-                rows.iter()
-                    .map(|row| format!("INSERT INTO kept VALUES {row};"))
-                    .collect::<Vec<_>>()
-                    .join(" ")
-            ),
+                inserts.collect::<Vec<_>>().join(" ")
+            )],
+            _ => ["BEGIN;".to_owned()]
+                .into_iter()
+                .chain(inserts)
+                .chain(["COMMIT;".to_owned()])
+                .collect(),
         };
-        let said = shell.ask(&statement)?;
-        ensure!(said.is_empty(), "transaction {number} was refused: {said}");
-        answered.store(number, Ordering::SeqCst);
+        for line in lines {
+            let said = shell.ask(&line)?;
+            ensure!(
+                said.is_empty(),
+                "transaction {number}, {line} was refused: {said}"
+            );
+        }
+        progress.answered.store(number, Ordering::SeqCst);
+        if progress.enough.load(Ordering::SeqCst) {
+            break;
+        }
     }
     Ok(())
 }
 
-/// The master killed while a client commits: the database is whole, each answered commit is there, and no half of another.
+/// A workload in a thread of its own.
+struct Workload {
+    thread: thread::JoinHandle<Result<()>>,
+    progress: Arc<Progress>,
+}
+
+impl Workload {
+    fn begin(service: SocketAddr) -> Self {
+        let progress = Arc::new(Progress::default());
+        let its = Arc::clone(&progress);
+        Self {
+            thread: thread::spawn(move || work(service, &its)),
+            progress,
+        }
+    }
+
+    /// Waits, with the `pair` going on, until so many commits were answered.
+    fn wait_for(&self, pair: &mut Pair, answered: u64) -> Result<()> {
+        let deadline = Instant::now() + SCRIPT_LIMIT;
+        while self.progress.answered.load(Ordering::SeqCst) < answered && !self.thread.is_finished() {
+            ensure!(Instant::now() < deadline, "the workload is too slow");
+            pair.next(Instant::now() + Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Has it end, and returns how many commits were answered.
+    fn end(self) -> Result<u64> {
+        self.progress.enough.store(true, Ordering::SeqCst);
+        self.thread
+            .join()
+            .map_err(|_| anyhow!("the workload panicked"))?
+            .context("the workload has noticed the kill")?;
+        Ok(self.progress.answered.load(Ordering::SeqCst))
+    }
+}
+
+/// The master killed while a client commits and others are in the middle of something: nobody notices but by the wait.
 pub(super) fn killed(ground: &Ground) -> Result<String> {
+    let commits = killed_in_workload(ground)?;
+    let took = killed_in_transaction(ground)?;
+    Ok(format!("{commits}; with open transactions {took}"))
+}
+
+/// A workload goes on through the kill on its connection, and all its commits are there once.
+fn killed_in_workload(ground: &Ground) -> Result<String> {
     let mut pair = ready_pair(ground)?;
     let service = ground.service_of(APP)?;
     let mut shell = Shell::connect(service)?;
     shell.expect("CREATE TABLE kept (number, row, text, UNIQUE (number, row));", "")?;
-    // Left open by a client that the takeover cuts off.
-    shell.expect("BEGIN; CREATE TABLE open (x);", "")?;
-    drop(shell);
-    let mut idle = Shell::connect(service)?;
-    idle.expect("BEGIN; SELECT count(*) FROM kept;", "0")?;
-    idle.expect("COMMIT;", "")?;
+    let workload = Workload::begin(service);
+    workload.wait_for(&mut pair, KILLED_AFTER)?;
+    let took = take_over(&mut pair)?;
+    let before = workload.progress.answered.load(Ordering::SeqCst);
+    workload.wait_for(&mut pair, before + KILLED_AFTER)?;
+    let answered = workload.end()?;
 
-    let answered = Arc::new(AtomicU64::new(0));
-    let worker = {
-        let answered = Arc::clone(&answered);
-        thread::spawn(move || work(service, &answered))
-    };
-    let deadline = Instant::now() + SCRIPT_LIMIT;
-    while answered.load(Ordering::SeqCst) < KILLED_AFTER {
-        ensure!(!worker.is_finished(), "the workload has ended before the kill");
-        ensure!(Instant::now() < deadline, "the workload is too slow");
-        pair.next(Instant::now() + Duration::from_millis(1));
-    }
-    let Some(master) = pair.master() else {
-        bail!("there is no master to kill")
-    };
-    pair.kill(master);
-    wait_for_event(&mut pair, "the takeover", Duration::from_secs(10), |_, event| {
-        matches!(event, Event::Takeover { .. })
-    })?;
-    let broken = worker
-        .join()
-        .map_err(|_| anyhow::anyhow!("the workload panicked"))?;
-    ensure!(broken.is_err(), "the workload did not notice the kill");
-    let answered = answered.load(Ordering::SeqCst);
-
-    let mut shell = Shell::connect(service)?;
+    // On the connection from before the kill, too.
     shell.expect("PRAGMA integrity_check;", "ok")?;
-    let lost = format!("SELECT {answered} * {ROWS} - count(*) FROM kept WHERE number <= {answered};");
-    shell.expect(&lost, "0")?;
+    shell.expect(
+        "SELECT count(*), count(DISTINCT number), min(number), max(number) FROM kept;",
+        &format!("{}|{answered}|1|{answered}", answered * ROWS),
+    )?;
     shell.expect(
         &format!("SELECT count(*) FROM (SELECT 1 FROM kept GROUP BY number HAVING count(*) <> {ROWS});"),
         "0",
     )?;
-    shell.expect(".tables", "kept")?;
-    // The new master is one in full: it takes writes.
-    shell.expect(
-        "BEGIN; INSERT INTO kept VALUES (0, 0, 'new'); COMMIT; SELECT text FROM kept WHERE number = 0;",
-        "new",
+    pair.end();
+    Ok(format!("{answered} commits on one connection, {took}"))
+}
+
+/// An idle client's open transaction and another's half-read result go on on the next machine; what a client had open that leaves
+/// is rolled back there.
+fn killed_in_transaction(ground: &Ground) -> Result<String> {
+    let mut pair = ready_pair(ground)?;
+    let service = ground.service_of(APP)?;
+    let mut idle = Shell::connect(service)?;
+    idle.expect("CREATE TABLE kept (text); INSERT INTO kept VALUES ('first');", "")?;
+    let mut reader = Shell::connect(service)?;
+    reader.begin(&format!(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {STREAMED}) SELECT i FROM n;"
+    ))?;
+    reader.expect_numbers(1..=STREAMED / 100)?;
+    idle.expect("BEGIN; INSERT INTO kept VALUES ('open');", "")?;
+    let took = take_over(&mut pair)?;
+
+    let mut other = Shell::connect(service)?;
+    other.expect("SELECT text FROM kept;", "first")?;
+    other.expect(
+        "INSERT INTO kept VALUES ('other');",
+        "Runtime error: database is locked (5)",
     )?;
-    let kept = shell.ask("SELECT count(*) / 3 FROM kept;")?;
-    Ok(format!("{answered} commits answered, {} kept", kept.trim()))
+    idle.expect("SELECT count(*) FROM kept; COMMIT;", "2")?;
+    other.expect(
+        "INSERT INTO kept VALUES ('other'); SELECT group_concat(text) FROM kept;",
+        "first,open,other",
+    )?;
+    reader.expect_numbers(STREAMED / 100 + 1..=STREAMED)?;
+    reader.expect_prompt()?;
+    reader.expect("BEGIN; DELETE FROM kept; SELECT count(*) FROM kept;", "0")?;
+    drop(reader);
+    // It is rolled back when the service hears of the end, which may come after the question.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while other
+        .ask("DELETE FROM kept WHERE text = 'other';")?
+        .contains("locked")
+    {
+        ensure!(Instant::now() < deadline, "a client that left holds the lock");
+    }
+    other.expect("SELECT group_concat(text) FROM kept;", "first,open")?;
+    other.expect("PRAGMA integrity_check;", "ok")?;
+    pair.end();
+    Ok(took)
 }
 
 /// How often the bulk insert is timed.

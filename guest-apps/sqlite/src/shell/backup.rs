@@ -45,6 +45,7 @@ impl From<FileError> for BackupError {
 /// A backup under way.
 #[derive(Debug)]
 pub(crate) struct Backup {
+    path: FilePath,
     file: FileHandle,
     /// Where the next piece is; after the last comes the first.
     offset: usize,
@@ -58,6 +59,22 @@ impl Backup {
         if engine.volume(|volume| volume.lock(Lock::None, Lock::Shared)) == Lock::None {
             return Err(BackupError::Locked);
         }
+        Self::open(engine, files, path)
+    }
+
+    /// After a takeover, where nobody knows the file: opens it again, and begins from its start. The lock has come along.
+    pub(crate) fn begin_again(self, engine: &Engine, files: Option<&dyn Files>) -> Result<Self, BackupError> {
+        match files {
+            Some(files) => Self::open(engine, files, self.path),
+            None => {
+                unlock(engine);
+                Err(FileError::NoDisk.into())
+            }
+        }
+    }
+
+    /// Opens the file, empty. If that fails, lets go of the lock.
+    fn open(engine: &Engine, files: &dyn Files, path: FilePath) -> Result<Self, BackupError> {
         let begun = files.open(&path, FileMode::WRITE).and_then(|file| {
             let emptied = files.truncate(file, 0);
             if emptied.is_err() {
@@ -67,7 +84,11 @@ impl Backup {
             emptied.map(|()| file)
         });
         match begun {
-            Ok(file) => Ok(Self { file, offset: 0 }),
+            Ok(file) => Ok(Self {
+                path,
+                file,
+                offset: 0,
+            }),
             Err(error) => {
                 unlock(engine);
                 Err(error.into())

@@ -269,6 +269,21 @@ fn a_backup_is_the_database_file_and_no_writer_comes_between() {
         assert_eq!(disk.1.load(Ordering::Relaxed), 0, "the file is closed");
         let done = say(engine, &mut one, "DELETE FROM t;\n");
         assert!(!done.contains("error"), "{done}");
+        // Another machine does not know the file that was open.
+        two.feed(b".backup COPY.DB\n");
+        assert!(two.take_line(engine, surroundings));
+        two.go_on_with_backup(engine, surroundings);
+        disk.1.store(0, Ordering::Relaxed);
+        two.resume(engine, surroundings);
+        let refused = say(engine, &mut one, "INSERT INTO t VALUES (1, 2);\n");
+        assert!(refused.contains("database is locked"), "{refused}");
+        let said = two.output().pending().len();
+        assert_eq!(two.work(engine, surroundings, FOREVER), Next::Input);
+        assert_eq!(two.output().pending()[said..], *b"sqlite> ");
+        let copy = disk.0.lock().unwrap().clone();
+        let mut original = std::vec![0; engine.volume(|volume| volume.len_bytes())];
+        engine.volume(|volume| volume.read(0, &mut original));
+        assert!(copy == original && disk.1.load(Ordering::Relaxed) == 0);
         // One that its client leaves is closed, too.
         two.feed(b".backup COPY.DB\n");
         assert!(two.take_line(engine, surroundings));
