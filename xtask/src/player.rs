@@ -3,11 +3,12 @@
 //!
 //! ```text
 //! terminal ── keys ──> k, q, Ctrl-C: the pair's ── all others ──> service
-//!          <── the last row: what the pair does ──┐ rows above <── service, by a thread that comes back after a takeover
+//!          <── the last row: what the pair does ──┐ rows above <── service, by a thread of its own
 //! ```
 //!
-//! The connection is the player's: it is made anew whenever it breaks, and the service draws everything again. Or the player
-//! sits at the console of whichever guest is master: the same, without a network.
+//! The connection is the player's, and goes on at a takeover: nothing is drawn twice, and what was typed meanwhile counts. Should it
+//! break (after a panic of the application, it may), it is made anew, and the service draws everything. Or the player sits at the
+//! console of whichever guest is master: the same, without a network.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write, stdout};
@@ -243,13 +244,14 @@ fn window_size(columns: u16, rows: u16) -> Vec<u8> {
 /// Takes telnet's wishes out of what a terminal is to show, and holds back a control sequence until all of it is there: ours
 /// must not fall into its middle.
 #[derive(Default)]
-struct Filter {
+pub(crate) struct Filter {
     pending: Vec<u8>,
     passed: Vec<u8>,
 }
 
 impl Filter {
-    fn pass(&mut self, bytes: &[u8]) -> &[u8] {
+    /// What of `bytes`, and of what was held back, can be shown now.
+    pub(crate) fn pass(&mut self, bytes: &[u8]) -> &[u8] {
         self.passed.clear();
         for byte in bytes {
             self.pending.push(*byte);

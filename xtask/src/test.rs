@@ -22,6 +22,7 @@ mod survives;
 mod tetris;
 mod typist;
 mod visitors;
+mod watcher;
 
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -222,7 +223,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "pair-tetris",
-        shows: "a game whose master dies ends as one whose master lives",
+        shows: "a game whose master dies goes on as one whose master lives, on the players' connections",
         body: Body::Inside(180),
     },
     Step {

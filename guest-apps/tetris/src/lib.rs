@@ -4,8 +4,8 @@
 //! player sees of them, [`terminal`] the languages of terminals, [`viewer`] and [`table`] the players, [`scores`] the best
 //! of them. The guest's `main.rs` joins it with the kernel and the network.
 //!
-//! There is one game, and everybody who is connected sees it and plays it: whoever comes back after a takeover finds the
-//! running game. All of it is one value of a fixed size, which lies in a class.
+//! There is one game, and everybody who is connected sees it and plays it, through a takeover too. All of it is one value of a
+//! fixed size, which lies in a class.
 //!
 //! Deliberately absent: several games at once, holding a piece, names beside the scores.
 #![no_std]

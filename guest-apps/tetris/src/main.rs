@@ -1,7 +1,8 @@
 //! The guest: joins the table with the kernel and the pair.
 //!
-//! One worker runs everything. After each move a checkpoint is taken; nothing is shown before it is on its way, and a
-//! program is answered only when the spare has it.
+//! One worker runs everything. What viewers are sent goes out when the spare has the move that it shows: the service stack sees to
+//! that. Nothing holds back what the console shows, so while somebody sits there, a move is shown there only when the spare
+//! has it.
 #![no_std]
 #![no_main]
 
@@ -121,7 +122,7 @@ impl Work for Tetris {
             console.notify(node.signal());
         }
         self.table.resume(&mut Lines(node));
-        // Whether the game may have changed since the spare certainly had it.
+        // Whether the game may have changed since the spare certainly had it: by the clock, or before somebody came to the console.
         let mut is_ahead = true;
         let mut scratch = [0; SCRATCH_BYTES];
         let mut looked = machine.now();
@@ -136,17 +137,15 @@ impl Work for Tetris {
             if round.scored {
                 self.write_scores();
             }
+            self.table.show(&mut Lines(node));
             is_ahead |= round.changed;
-            if is_ahead && round.answer_due {
-                // Somebody else's key, or the clock, may have moved the piece before.
+            if is_ahead && self.table.is_console_watched() {
                 is_ahead = !node.keep_for_certain();
             } else {
                 node.keep(round.changed);
             }
-            self.table.show(&mut Lines(node));
-            if round.busy {
-                node.service().flush(machine.now());
-            } else {
+            self.table.show_console(&mut Lines(node));
+            if !round.busy {
                 let due = round.due_in.map(|due| now + due.max(Duration::from_micros(1)));
                 node.rest(seen, due);
             }

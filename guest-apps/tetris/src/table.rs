@@ -1,7 +1,8 @@
 //! The table that everybody sits at: one game, its viewers, the best scores.
 //!
 //! Whoever is connected plays; while nobody is, the game stands still. A machine that takes over finds all of it as the
-//! last checkpoint had it, less the viewers whose connections are no more.
+//! last checkpoint had it: what each terminal shows, and what of it was still to be sent. Nobody has seen more, so viewers' connections
+//! go on with the next difference.
 
 use core::time::Duration;
 
@@ -70,8 +71,6 @@ pub trait Wire {
 pub struct Round {
     /// The game has changed: a checkpoint is due.
     pub changed: bool,
-    /// Somebody is answered only once the spare has it.
-    pub answer_due: bool,
     /// The best scores have changed.
     pub scored: bool,
     /// There is more to do at once.
@@ -141,8 +140,8 @@ impl<C: Copy + PartialEq> Table<C> {
         self.scores.lose_disk();
     }
 
-    /// After a takeover: forgets the viewers whose connections are no more. Those who are left, and whoever sits at this
-    /// machine's console, are drawn everything anew.
+    /// After a takeover: forgets the viewers whose connections are no more. The others go on; whoever sits at this machine's
+    /// console is drawn everything.
     pub fn resume(&mut self, wire: &mut impl Wire<Connection = C>) {
         for place in &mut self.viewers {
             if place
@@ -151,9 +150,6 @@ impl<C: Copy + PartialEq> Table<C> {
             {
                 *place = None;
             }
-        }
-        for viewer in self.viewers.iter_mut().flatten().map(|(_, viewer)| viewer) {
-            viewer.forget_screen();
         }
         self.console = None;
     }
@@ -191,7 +187,6 @@ impl<C: Copy + PartialEq> Table<C> {
                             viewer,
                             &scratch[..len],
                         );
-                        round.answer_due |= viewer.is_owed();
                     }
                 }
                 Err(Ended) => {
@@ -228,7 +223,7 @@ impl<C: Copy + PartialEq> Table<C> {
         round
     }
 
-    /// Shows everybody the game, as far as there is room.
+    /// Shows all viewers the game, as far as there is room.
     pub fn show(&mut self, wire: &mut impl Wire<Connection = C>) {
         let picture = Picture::of(&self.game, &self.scores);
         let answer = Answer {
@@ -239,9 +234,23 @@ impl<C: Copy + PartialEq> Table<C> {
             let connection = *connection;
             viewer.show(&picture, &answer, &mut ToViewer { wire, connection });
         }
+    }
+
+    /// Shows it at the console, where somebody may see it at once.
+    pub fn show_console(&mut self, wire: &mut impl Wire<Connection = C>) {
         if let Some(viewer) = &mut self.console {
+            let picture = Picture::of(&self.game, &self.scores);
+            let answer = Answer {
+                keys: self.keys,
+                game: &self.game,
+            };
             viewer.show(&picture, &answer, &mut ToConsole(wire));
         }
+    }
+
+    /// Whether somebody sits at the console.
+    pub fn is_console_watched(&self) -> bool {
+        self.console.is_some()
     }
 
     /// Whether anybody is there: the game stands still while nobody is.

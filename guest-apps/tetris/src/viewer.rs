@@ -4,8 +4,8 @@
 //! nothing queues up, and a viewer that does not read costs nothing.
 //!
 //! **Plain viewers** are programs. The byte [`ENQUIRY`] makes a viewer plain: it is drawn nothing more, and each key, and
-//! each enquiry, is answered with a line ([`Answer`]), once the spare has what it did. A program that lost its connection
-//! asks how many keys were taken, and goes on with the next.
+//! each enquiry, is answered with a line ([`Answer`]). A program that lost its connection asks how many keys were taken, and
+//! goes on with the next.
 
 use core::fmt::Write;
 
@@ -148,16 +148,6 @@ impl Viewer {
                 meaning
             }
         }
-    }
-
-    /// What the terminal shows is not known any more.
-    pub fn forget_screen(&mut self) {
-        self.shown = None;
-    }
-
-    /// Whether a program waits for an answer, which the spare must have first.
-    pub fn is_owed(&self) -> bool {
-        self.owed > 0
     }
 
     /// Shows the game, as far as there is room.

@@ -78,10 +78,16 @@ impl Node {
         }
     }
 
-    /// Returns when the spare has all that was changed, or when there is none: for an application that answers only then. After
-    /// [`KEEP_LIMIT`] of failures the spare is as good as none, and `false` is returned.
-    pub fn keep_for_certain(&self) -> bool {
+    /// Returns when the spare has all that was changed, or when there is none: before something is told that no
+    /// [commit queue](crate::commit) holds back, as on the console. What goes over the service stack needs no more than
+    /// [`keep`](Node::keep). After [`KEEP_LIMIT`] of failures the spare is as good as none, and `false` is returned.
+    ///
+    /// # Panics
+    /// On a spare: applications run on masters.
+    pub fn keep_for_certain(&'static self) -> bool {
         let machine = self.setup.machine;
+        // One checkpoint covers what was said and what was changed.
+        self.service().flush(machine.now());
         let give_up_at = machine.now() + KEEP_LIMIT;
         loop {
             let seen = self.application.seen();
@@ -90,7 +96,7 @@ impl Node {
                 Err(error) => {
                     let now = machine.now();
                     if now >= give_up_at {
-                        log::warn!("a change is answered that no spare has: {error}");
+                        log::warn!("a change is told that no spare has: {error}");
                         return false;
                     }
                     self.application.wait(seen, Some(now + KEEP_STEP));

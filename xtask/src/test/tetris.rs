@@ -7,11 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use tetris::game::{Bag, Game, Kind};
+use tetris::game::{Bag, Game, Kind, State};
+use tetris::scores::{Day, Score, Scores};
+use tetris::screen::Picture;
 use tetris::table::play;
 use tetris::viewer::{Answer, ENQUIRY};
 
 use super::inside::{Ground, READY_LIMIT, take_over};
+use super::watcher::Watcher;
 use crate::disk;
 use crate::guest_build::{self, Variant};
 use crate::pair::{Happening, Ingredients, Pair};
@@ -24,7 +27,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// The variable that makes a run play the same keys and kill at the same move again.
 const SEED: &str = "HS_TEST_SEED";
 
-/// A seeded game with scripted keys, its master killed at a random move, against the same game without a machine.
+/// A seeded game with scripted keys, its master killed at a random move, against the same game without a machine. One connection
+/// plays it, another watches.
 pub(super) fn takeover(ground: &Ground) -> Result<String> {
     let seed = match std::env::var(SEED) {
         Ok(seed) => seed
@@ -49,25 +53,39 @@ fn play_through(ground: &Ground, seed: u64) -> Result<String> {
     pair.wait_until_ready(READY_LIMIT)?;
     let service = SocketAddr::from((ground.plan.service.address, 2323));
 
-    sit_at_console(&mut pair)?;
+    let mut watcher = Watcher::come(service, LIMIT)?;
     let mut player = Player::sit_down(service)?;
     ensure!(player.keys == 0, "a new game has taken {} keys", player.keys);
-    for key in &script[..kill_at] {
+    for (count, key) in script[..kill_at].iter().enumerate() {
+        if count == kill_at / 2 {
+            // With somebody there, each key is waited for.
+            sit_at_console(&mut pair)?;
+        }
         player.press(*key)?;
         while pair.next(Instant::now()).is_some() {}
     }
+    watcher.see(&picture(seed, &script[..kill_at]))?;
     // Nobody knows yet whether the last one was taken.
     player.stream.get_mut().write_all(&script[kill_at..=kill_at])?;
     let took = take_over(&mut pair)?;
-    let mut player = Player::sit_down(service)?;
-    let survived = player.keys as usize;
+    // Nor need the player know: the same connection brings its answer.
+    player.listen()?;
     ensure!(
-        survived == kill_at || survived == kill_at + 1,
-        "{kill_at} keys were answered, and {survived} survived"
+        player.keys == kill_at as u64 + 1,
+        "of {} keys {} were taken",
+        kill_at + 1,
+        player.keys
     );
-    for key in &script[survived..] {
+    watcher.see(&picture(seed, &script[..=kill_at]))?;
+    for key in &script[kill_at + 1..] {
         player.press(*key)?;
     }
+    watcher.see(&picture(seed, &script))?;
+    ensure!(
+        watcher.drawn() == 1,
+        "what a terminal shows was forgotten: it was cleared {} times",
+        watcher.drawn()
+    );
     let expected = expected(seed, &script)?;
     if player.state != expected {
         return Err(pair.failure(&format!(
@@ -111,6 +129,21 @@ fn script(seed: u64) -> Vec<u8> {
         Kind::L => b'.',
     };
     (0..KEYS).map(|_| key(bag.draw())).collect()
+}
+
+/// What a terminal shows of a game without a machine after the same keys.
+fn picture(seed: u64, keys: &[u8]) -> Picture {
+    let (mut game, mut scores) = (Game::new(seed), Scores::of_file(b""));
+    play(&mut game, keys);
+    if game.state() == State::Over {
+        scores.add(Score {
+            points: game.score(),
+            lines: game.lines(),
+            level: game.level(),
+            day: Day::default(),
+        });
+    }
+    Picture::of(&game, &scores)
 }
 
 /// What a game without a machine says after the same keys.

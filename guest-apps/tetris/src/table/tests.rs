@@ -5,6 +5,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::*;
+use crate::screen::BEGIN;
+use crate::screen::tests::Screen;
 use crate::viewer::{ENQUIRY, GREETING};
 
 #[derive(Default)]
@@ -38,6 +40,13 @@ impl Queues {
 
     fn type_in(&mut self, connection: usize, bytes: &[u8]) {
         self.connections[connection].typed.extend(bytes);
+    }
+
+    /// What was drawn, without the greeting and telnet's wishes before it.
+    fn drawn(&mut self, connection: usize) -> Vec<u8> {
+        let sent = core::mem::take(&mut self.connections[connection].sent);
+        let at = sent.iter().position(|byte| *byte == 0x1b).unwrap_or(sent.len());
+        sent[at..].to_vec()
     }
 
     fn text(&mut self, connection: usize) -> String {
@@ -109,6 +118,7 @@ impl World {
             .table
             .round(&mut self.wire, &mut [0; SCRATCH_BYTES], passed, Day::default());
         self.table.show(&mut self.wire);
+        self.table.show_console(&mut self.wire);
         round
     }
 }
@@ -174,24 +184,37 @@ fn a_program_counts_the_keys_that_were_taken() {
     world.wire.text(program);
     world.wire.type_in(program, b"a..x ");
     let round = world.round(0);
-    assert!(round.changed && round.answer_due && round.due_in.is_none());
+    assert!(round.changed && round.due_in.is_none());
     let text = world.wire.text(program);
     assert_eq!(text.lines().count(), 4, "{text}");
     assert!(text.contains("state keys=4 "), "{text}");
 }
 
 #[test]
-fn after_a_takeover_only_those_who_are_still_there_are_drawn_anew() {
+fn after_a_takeover_viewers_see_what_is_new_and_the_console_everything() {
     let mut world = World::new(Ticks::Manual);
     let (gone, there) = (world.wire.connect(), world.wire.connect());
+    world.wire.console_typed.extend(b"c");
     world.round(0);
-    world.wire.text(there);
+    let mut screen = Screen::new();
+    screen.take(&world.wire.drawn(there));
     world.wire.connections[gone].closed = true;
-    world.table.resume(&mut world.wire);
     world.wire.text(gone);
+    world.wire.console.clear();
+    world.table.resume(&mut world.wire);
+    assert!(!world.table.is_console_watched());
+    world.round(0);
+    assert_eq!(world.wire.text(there), "", "it shows all that there is");
+    world.wire.type_in(there, b" ");
+    world.wire.console_typed.extend(b"c");
     world.round(0);
     assert_eq!(world.wire.text(gone), "");
-    assert!(world.wire.text(there).contains("\x1b[2J"));
+    let new = world.wire.drawn(there);
+    assert!(!new.windows(BEGIN.len()).any(|part| part == BEGIN));
+    screen.take(&new);
+    let picture = Picture::of(world.table.game(), world.table.scores());
+    assert_eq!(screen.difference(&picture, true), None);
+    assert!(world.wire.console.windows(BEGIN.len()).any(|part| part == BEGIN));
 }
 
 #[test]
