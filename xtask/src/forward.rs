@@ -1,9 +1,9 @@
 //! Forwards a port of the host to the service.
 //!
 //! The listening socket was made outside the namespace, the connections to the service are made inside:
-//! the forwarder is where the two networks meet. It keeps no state of the pair: a connection whose master died is
-//! reset by the new one like any other, and a new connection is tried until a master answers. At most
-//! [`CONNECTIONS_MAX`] at once; further ones wait in the kernel's queue.
+//! the forwarder is where the two networks meet. It keeps no state of the pair: a connection whose master died goes on with the new
+//! one, or is reset by it, like any other, and a new connection is tried until a master answers. At most [`CONNECTIONS_MAX`] at
+//! once; further ones wait in the kernel's queue.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

@@ -228,7 +228,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "pair-visitors",
-        shows: "the application of docs/your-first-app.md counts on after its machine's death",
+        shows: "the application of docs/your-first-app.md counts on after its machine's death, on the same connection",
         body: Body::Inside(180),
     },
     Step {
