@@ -1,8 +1,8 @@
 //! A program of descriptors: files, UDP sockets, a TCP listener. Tests ask it over UDP what it has, before and after the
 //! machine under it dies.
 //!
-//! Each datagram to its port is one request, answered by one datagram; a request that changes something is answered
-//! once the spare knows of it. A TCP connection is answered with the state and closed.
+//! Each datagram to its port is one request, answered by one datagram; the service stack holds the answer until the spare has
+//! what it tells. A TCP connection is answered with the state and closed.
 //!
 //! ```text
 //! state        the numbers, paths, offsets, names and peers of everything

@@ -9,7 +9,6 @@ use alloc::string::{String, ToString};
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use allocator_api2::boxed::Box;
-use hs_core::checkpoint::Flags;
 use hs_core::class::{Class, ClassId};
 use hs_core::event::Event;
 use hs_core::platform::{Exit, Machine};
@@ -69,14 +68,10 @@ impl Work for Looker {
             signal::unblock(SignalMask::USR2);
         }
         loop {
-            let seen = node.signal().seen();
-            node.service().poll(node.machine().now());
-            if node.checkpoint_wanted() {
-                self.turns += 1;
-                // Refused for now, the node remembers, and asks again.
-                let _ = node.checkpoint(Flags::ASYNC | Flags::INCREMENTAL);
-            }
-            node.signal().wait(seen, None);
+            let seen = node.look();
+            self.turns += 1;
+            // Whatever checkpoint is wanted.
+            node.rest(seen, None);
         }
     }
 }

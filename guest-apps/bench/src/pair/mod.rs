@@ -90,7 +90,7 @@ fn work(_: usize) {
     }
 }
 
-/// Waits until the spare has a first checkpoint.
+/// Waits until the spare could take over: the first checkpoint that it has is followed by one that says so.
 fn await_spare(node: &'static Node, taker: &Taker) -> Result<(), Failure> {
     let end = node.machine().now() + SPARE_LIMIT;
     loop {
