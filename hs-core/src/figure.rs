@@ -6,7 +6,8 @@ use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 
-/// How long the application stood still at each checkpoint, in microseconds, over all checkpoints of all runs.
+/// How long the application stood still at each checkpoint, or another time that is measured again and again, in microseconds,
+/// over all checkpoints of all runs.
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Pause {
     /// Median.
@@ -81,6 +82,13 @@ pub struct Figure {
     /// Of the runs' `rate_per_s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_spread_per_s: Option<Spread>,
+    /// From the call for a checkpoint until its caller knows that the spare has it, or there and back on the bare link, in
+    /// microseconds, over all rounds of all runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_us: Option<Pause>,
+    /// Of the runs' median `latency_us`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_spread_us: Option<Spread>,
     /// By how much checkpoints lowered the writer's throughput, from 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost_throughput: Option<f64>,

@@ -41,6 +41,7 @@ pub(crate) fn in_words(figure: &Figure) -> String {
         (measured(figure.pause_us.p50), "us pause"),
         (measured(figure.stall_us), "us stall"),
         (figure.wall_s, "s in all"),
+        (figure.latency_us.map(|latency| latency.p50), "us latency"),
         (figure.rate_per_s, "in a second"),
     ];
     let parts: Vec<String> = parts

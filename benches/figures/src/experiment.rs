@@ -297,6 +297,18 @@ pub const EXPERIMENTS: &[Experiment] = &[
                The link is not limited: what bounds it is the guests' processor.",
     },
     Experiment {
+        name: "latency",
+        title: "A small checkpoint against the round trip of the cluster link",
+        x_label: "dirty pages",
+        x_log: false,
+        grounds: &[Ground::Pair],
+        shape: Shape::Curves,
+        plots: &[],
+        note: "acknowledged: incremental checkpoints one after the other, each from the call until its child has ended, which is when \
+               a caller who waits goes on; the rate is theirs. udp-echo: a datagram from guest to guest and back, one after the \
+               other, before either is a node; it has no contents and stands at 0.",
+    },
+    Experiment {
         name: "sqlite-bulk",
         title: "SQLite: 10,000 rows inserted in one transaction",
         x_label: "rows",

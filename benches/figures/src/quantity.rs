@@ -22,6 +22,10 @@ pub enum Quantity {
     Rate,
     /// Contents carried in a second: `bytes` at `rate_per_s`, with the spread of the runs.
     Throughput,
+    /// From the call for a checkpoint to the knowledge that the spare has it, with the spread of the runs.
+    Latency,
+    /// 99th percentile of the latencies.
+    LatencyP99,
     /// Faults of one checkpoint.
     Faults,
     /// Contents of one checkpoint.
@@ -64,6 +68,8 @@ impl Quantity {
             Quantity::LostThroughput => "throughput lost by the writer (%)",
             Quantity::Rate => "checkpoints in a second",
             Quantity::Throughput => "throughput (MB/s)",
+            Quantity::Latency => "latency, median (µs)",
+            Quantity::LatencyP99 => "latency, 99th percentile (µs)",
             Quantity::Faults => "faults of one checkpoint",
             Quantity::Contents => "contents of one checkpoint (KiB)",
             Quantity::Headers => "headers of one checkpoint (bytes)",
@@ -102,6 +108,11 @@ impl Quantity {
                     spread,
                 )
             }
+            Quantity::Latency => (
+                figure.latency_us.map(|latency| latency.p50),
+                figure.latency_spread_us,
+            ),
+            Quantity::LatencyP99 => (figure.latency_us.map(|latency| latency.p99), None),
             Quantity::Faults => (figure.faults, None),
             Quantity::Contents => ((figure.bytes > 0).then_some(figure.bytes as f64 / 1024.0), None),
             Quantity::Headers => (figure.header_bytes.map(|bytes| bytes as f64), None),

@@ -25,6 +25,13 @@ pub const REGISTERED_MAX_US: f64 = 5.0;
 /// Most that a transaction may take with checkpoints, as a multiple of the same without.
 pub const TRANSACTION_MAX: f64 = 1.3;
 
+/// Fewest acknowledged checkpoints of one dirty page in a second, one after the other.
+pub const ACKNOWLEDGED_MIN_PER_S: f64 = 3000.0;
+/// Longest that such a checkpoint may take, as a multiple of the link's round trip.
+pub const LATENCY_MAX: f64 = 1.5;
+/// Least throughput of large checkpoints, as a share of the bare link's.
+pub const REPLICATION_MIN: f64 = 0.8;
+
 /// Every way of Linux that its guest measures at each size: what a kernel of 6.12 or newer has. The test `the_lists_agree` of
 /// the peers ties it to their own list.
 pub const PEERS: [&str; 8] = [
@@ -55,6 +62,15 @@ const REGISTERED_COUNT: f64 = 100.0;
 
 /// The experiment of a transaction of SQLite's.
 const TRANSACTION: &str = "sqlite-bulk";
+
+/// The experiment of small checkpoints, its series, and that of the round trip, which has no pages.
+const LATENCY: &str = "latency";
+const ACKNOWLEDGED: &str = "acknowledged";
+const ECHO: &str = "udp-echo";
+
+/// The experiment of large checkpoints, and its sizes in MiB that are judged.
+const REPLICATION: &str = "replication";
+const REPLICATION_MIB: [f64; 2] = [16.0, 64.0];
 
 /// What a ratio should be.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -196,7 +212,73 @@ pub fn ratios(rows: &Rows, asked: impl Fn(&str) -> bool) -> Vec<Ratio> {
     if asked(TRANSACTION) {
         all.push(transaction(rows));
     }
+    if asked(LATENCY) {
+        all.extend([acknowledged(rows), latency(rows)]);
+    }
+    if asked(REPLICATION) {
+        all.extend(REPLICATION_MIB.map(|mib| replication(rows, mib)));
+    }
     all
+}
+
+/// A quantity of a series of small checkpoints, at so many dirty pages.
+fn small(rows: &Rows, series: &str, pages: f64, quantity: Quantity) -> Result<f64, String> {
+    rows.at(LATENCY, series, pages)
+        .and_then(|figure| Some(quantity.of(figure)?.middle))
+        .filter(|value| *value > 0.0)
+        .ok_or_else(|| format!("no {series} at {pages} in {LATENCY}"))
+}
+
+/// Acknowledged checkpoints of one page in a second.
+fn acknowledged(rows: &Rows) -> Ratio {
+    Ratio {
+        what: "acknowledged checkpoints of one dirty page, one after the other".into(),
+        goal: Goal::AtLeast(ACKNOWLEDGED_MIN_PER_S),
+        unit: " a second",
+        outcome: match small(rows, ACKNOWLEDGED, 1.0, Quantity::Rate) {
+            Ok(value) => Outcome::Measured {
+                value,
+                from: "median of the runs".into(),
+            },
+            Err(what) => Outcome::Missing(what),
+        },
+    }
+}
+
+/// How long such a checkpoint takes, over the link's round trip.
+fn latency(rows: &Rows) -> Ratio {
+    let outcome = small(rows, ACKNOWLEDGED, 1.0, Quantity::Latency)
+        .and_then(|taken_us| Ok((taken_us, small(rows, ECHO, 0.0, Quantity::Latency)?)));
+    Ratio {
+        what: "a checkpoint of one dirty page / a UDP echo on the cluster link".into(),
+        goal: Goal::AtMost(LATENCY_MAX),
+        unit: "",
+        outcome: match outcome {
+            Ok((taken_us, echo_us)) => Outcome::Measured {
+                value: taken_us / echo_us,
+                from: format!("{} / {} µs", rounded(taken_us), rounded(echo_us)),
+            },
+            Err(what) => Outcome::Missing(what),
+        },
+    }
+}
+
+/// Throughput of checkpoints over that of the bare link.
+fn replication(rows: &Rows, mib: f64) -> Ratio {
+    let of = |series| point(rows, REPLICATION, series, mib, Quantity::Throughput);
+    let outcome = of("lazy").and_then(|lazy| Ok((lazy, of("raw-link")?)));
+    Ratio {
+        what: format!("throughput of checkpoints / of the bare link, {mib} MiB"),
+        goal: Goal::AtLeast(REPLICATION_MIN),
+        unit: "",
+        outcome: match outcome {
+            Ok((lazy, bare)) => Outcome::Measured {
+                value: lazy / bare,
+                from: format!("{} / {} MB/s", rounded(lazy), rounded(bare)),
+            },
+            Err(what) => Outcome::Missing(what),
+        },
+    }
 }
 
 /// A point that must be there, as a number above nothing.

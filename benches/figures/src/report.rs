@@ -306,7 +306,7 @@ mod tests {
             &Circumstances::default(),
         );
         assert!(
-            text.contains("Nothing was measured.") && text.contains("18 missing"),
+            text.contains("Nothing was measured.") && text.contains("22 missing"),
             "{text}"
         );
         assert!(text.contains("| thesis | wired |"), "{text}");

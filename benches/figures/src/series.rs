@@ -90,6 +90,8 @@ const KNOWN: &[Known] = &[
     ("checkpoint-plain", ORANGE, Mark::Dot, false, false),
     ("tlb-flush", GREY, Mark::Cross, true, false),
     ("raw-link", GREY, Mark::Cross, true, false),
+    ("acknowledged", BLUE, Mark::Dot, false, true),
+    ("udp-echo", GREY, Mark::Cross, true, false),
     ("measured-incremental", BLUE, Mark::Dot, false, true),
     ("measured-full", VERMILION, Mark::Dot, false, true),
     ("calculated-incremental", BLUE, Mark::Ring, true, false),
@@ -113,7 +115,7 @@ pub fn side(series: &str) -> Side {
         Side::Linux
     } else if thesis::is_series(series) {
         Side::Thesis
-    } else if matches!(series, "tlb-flush" | "raw-link") || series.starts_with("calculated-") {
+    } else if matches!(series, "tlb-flush" | "raw-link" | "udp-echo") || series.starts_with("calculated-") {
         Side::Reference
     } else {
         Side::Ours

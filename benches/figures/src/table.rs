@@ -157,7 +157,7 @@ pub fn of_quantity(rows: &Rows, experiment: &Experiment, quantity: Quantity, nat
 
 /// One figure by itself: a row a quantity, of those that it has.
 pub fn of_figure(figure: &Figure) -> Table {
-    const QUANTITIES: [Quantity; 11] = [
+    const QUANTITIES: [Quantity; 13] = [
         Quantity::Pause,
         Quantity::PauseP99,
         Quantity::PauseMax,
@@ -169,6 +169,8 @@ pub fn of_figure(figure: &Figure) -> Table {
         Quantity::Child,
         Quantity::Processor,
         Quantity::Rate,
+        Quantity::Latency,
+        Quantity::LatencyP99,
     ];
     let mut table = Table::new(&["", &figure.series]);
     for quantity in QUANTITIES {

@@ -43,12 +43,14 @@ pub enum Experiment {
     Program,
     /// Throughput of checkpoints beside that of the bare link.
     Replication,
+    /// A small checkpoint beside the round trip of the bare link.
+    Latency,
 }
 
 impl Experiment {
     /// All of them, in the order in which they run: as their memory grows, because what a walk over the window takes grows with
     /// all that was ever mapped in it.
-    pub const ALL: [Experiment; 19] = [
+    pub const ALL: [Experiment; 20] = [
         Experiment::Fig61,
         Experiment::Fig62,
         Experiment::Policy,
@@ -64,6 +66,7 @@ impl Experiment {
         Experiment::Metadata,
         Experiment::Scattered,
         Experiment::Program,
+        Experiment::Latency,
         Experiment::Fig63,
         Experiment::Fig64,
         Experiment::Replication,
@@ -92,6 +95,7 @@ impl Experiment {
             Experiment::Scattered => "scattered",
             Experiment::Program => "program",
             Experiment::Replication => "replication",
+            Experiment::Latency => "latency",
         }
     }
 
@@ -99,7 +103,11 @@ impl Experiment {
     pub const fn needs_pair(self) -> bool {
         matches!(
             self,
-            Experiment::Fig63 | Experiment::Fig64 | Experiment::Replication | Experiment::MetadataNode
+            Experiment::Fig63
+                | Experiment::Fig64
+                | Experiment::Replication
+                | Experiment::Latency
+                | Experiment::MetadataNode
         )
     }
 

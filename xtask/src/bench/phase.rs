@@ -229,7 +229,7 @@ mod tests {
                 "",
                 "",
                 "pair only=fig6-3,fig6-4",
-                "pair only=metadata-node,replication",
+                "pair only=metadata-node,replication,latency",
                 ""
             ]
         );

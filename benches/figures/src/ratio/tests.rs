@@ -22,6 +22,16 @@ fn whole() -> Rows {
         figures.push(figure(experiment, "both", 100.0, 20.5, 60.0));
     }
     figures.extend([("with-spare", 1.2), ("alone", 1.0)].map(transaction_of));
+    figures.extend(small_of(3000.0, 150.0, 100.0));
+    for mib in REPLICATION_MIB {
+        figures.extend(
+            [("lazy", 80.0), ("raw-link", 100.0)].map(|(series, rate)| Figure {
+                bytes: 1_000_000,
+                rate_per_s: Some(rate),
+                ..figure(REPLICATION, series, mib, 0.0, 0.0)
+            }),
+        );
+    }
     for mib in [4.0, 16.0, 64.0, 256.0, 1024.0] {
         for experiment in ["size-1pct", "size-10pct"] {
             figures.push(figure(experiment, "lazy", mib, 5.0, 20.0));
@@ -35,6 +45,36 @@ fn whole() -> Rows {
     rows(figures)
 }
 
+/// Small checkpoints, and the round trip beside them.
+fn small_of(rate_per_s: f64, taken_us: f64, echo_us: f64) -> [Figure; 2] {
+    let of = |series, pages, p50| Figure {
+        latency_us: Some(hs_core::figure::Pause {
+            p50,
+            p99: p50,
+            max: p50,
+        }),
+        ..figure(LATENCY, series, pages, 0.0, 0.0)
+    };
+    [
+        Figure {
+            rate_per_s: Some(rate_per_s),
+            ..of(ACKNOWLEDGED, 1.0, taken_us)
+        },
+        of(ECHO, 0.0, echo_us),
+    ]
+}
+
+#[test]
+fn a_small_checkpoint_is_held_against_the_round_trip() {
+    let with = |rate, taken_us, echo_us| {
+        let rows = rows(small_of(rate, taken_us, echo_us));
+        [acknowledged(&rows).verdict(), latency(&rows).verdict()]
+    };
+    assert_eq!(with(3000.0, 150.0, 100.0), ["reached", "reached"]);
+    assert_eq!(with(2999.0, 151.0, 100.0), ["missed", "missed"]);
+    assert_eq!(with(3000.0, 150.0, 0.0), ["reached", "missing"]);
+}
+
 fn transaction_of((series, wall_s): (&str, f64)) -> Figure {
     Figure {
         wall_s: Some(wall_s),
@@ -45,7 +85,7 @@ fn transaction_of((series, wall_s): (&str, f64)) -> Figure {
 #[test]
 fn a_good_run_reaches_every_goal() {
     let all = ratios(&whole(), |_| true);
-    assert_eq!(all.len(), 5 + 1 + 6 + 2 + 1 + 2 + 1);
+    assert_eq!(all.len(), 5 + 1 + 6 + 2 + 1 + 2 + 1 + 2 + 2);
     for ratio in &all {
         assert_eq!(ratio.verdict(), "reached", "{ratio:?}");
     }

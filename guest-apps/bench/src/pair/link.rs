@@ -9,16 +9,19 @@
 //! Before either node is one: the cards are ours alone then. The spare counts what arrives and says so now and then; the
 //! master keeps a bounded number under way, so that what is measured is what gets through and not what is dropped. Silence
 //! while some are under way means that they were lost; they are not sent again, but others in their place.
+//!
+//! The round trip is that of a probe and its answer, one after the other: what a small checkpoint stands beside.
 
 use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use bench_plan::experiment::Experiment;
 use bench_plan::statistics::{self, Samples};
 use hs_core::figure::Figure;
 use hs_core::platform::{Instant, Nic, RingFull};
 use hs_core::role::{PairConfig, Role};
-use hs_core::sync::{Signal, machine};
+use hs_core::sync::{Signal, machine, sleep};
 use hs_net::wire::{HEADERS_LEN, Received, Wire};
 use kernel::time::stopwatch_ns;
 
@@ -36,6 +39,8 @@ const WINDOW: u64 = 64;
 const ACK_EVERY: u64 = 16;
 /// Time between two probes, and the silence that means a loss.
 const PROBE_EVERY: Duration = Duration::from_millis(20);
+/// Round trips of a run.
+pub(super) const ROUND_TRIPS: usize = 400;
 /// Longest that either waits for the other.
 const LIMIT: Duration = Duration::from_secs(60);
 /// A last word that may be lost; if all are, the first heartbeat says the same.
@@ -82,11 +87,21 @@ impl Letter {
     }
 }
 
-/// The master tells the figures of series `raw-link`; the spare answers until the master is through.
+/// The master tells the figures of the bare link that the `chosen` experiments need, and the spare answers until the master is
+/// through. Nothing, if they need none.
 ///
 /// # Errors
 /// The other node does not answer.
-pub(super) fn measure(context: Context, nic: &'static dyn Nic, pair: &PairConfig) -> Result<(), Failure> {
+pub(super) fn measure(
+    context: Context,
+    nic: &'static dyn Nic,
+    pair: &PairConfig,
+    chosen: &[Experiment],
+) -> Result<(), Failure> {
+    let needed = |experiment| chosen.contains(&experiment);
+    if !needed(Experiment::Replication) && !needed(Experiment::Latency) {
+        return Ok(());
+    }
     nic.notify(&ARRIVED);
     let mut end = End {
         nic,
@@ -94,7 +109,17 @@ pub(super) fn measure(context: Context, nic: &'static dyn Nic, pair: &PairConfig
         frame: vec![0; nic.frame_len_max()],
     };
     match pair.role {
-        Role::Master => end.send_all(context),
+        Role::Master => {
+            let mut flow = end.meet()?;
+            if needed(Experiment::Latency) {
+                end.tell_round_trip(context, &mut flow)?;
+            }
+            if needed(Experiment::Replication) {
+                end.tell_rates(context, &mut flow)?;
+            }
+            (0..FAREWELLS).for_each(|_| end.say(Letter::Done));
+            Ok(())
+        }
         Role::Spare => end.answer(),
     }
 }
@@ -169,8 +194,8 @@ impl End {
         Ok(())
     }
 
-    /// The master's part.
-    fn send_all(&mut self, context: Context) -> Result<(), Failure> {
+    /// The master's part: waits until the spare answers.
+    fn meet(&mut self) -> Result<Flow, Failure> {
         let mut flow = Flow::default();
         let give_up = machine().now() + LIMIT;
         while !flow.answered {
@@ -180,13 +205,57 @@ impl End {
             self.say(Letter::Probe);
             self.await_ack(&mut flow, machine().now() + PROBE_EVERY);
         }
+        // Answers to earlier probes come in, and are not taken for later ones'.
+        sleep(PROBE_EVERY);
+        self.hear_acks(&mut flow);
+        Ok(flow)
+    }
+
+    /// Tells how long a probe and its answer take.
+    fn tell_round_trip(&mut self, context: Context, flow: &mut Flow) -> Result<(), Failure> {
+        let mut round_trip = Samples::default();
+        for _ in 0..context.runs() {
+            round_trip.begin_run();
+            for _ in 0..ROUND_TRIPS {
+                let begun = stopwatch_ns();
+                self.say(Letter::Probe);
+                let give_up = machine().now() + LIMIT;
+                loop {
+                    let seen = ARRIVED.seen();
+                    if self.hear_acks(flow) {
+                        break;
+                    }
+                    if machine().now() >= give_up {
+                        return Err(Failure::NoPeer);
+                    }
+                    ARRIVED.wait(seen, Some(give_up));
+                }
+                round_trip.add(us(stopwatch_ns() - begun));
+            }
+        }
+        let point = Point {
+            experiment: "latency",
+            x: 0.0,
+            unit: "dirty pages",
+        };
+        context.tell(Figure {
+            latency_us: Some(statistics::pause(&round_trip.all())),
+            latency_spread_us: Some(round_trip.spread()),
+            runs: round_trip.runs(),
+            ..point.figure("udp-echo", &Samples::default(), &Samples::default())
+        });
+        Ok(())
+    }
+
+    /// Tells the figures of series `raw-link`.
+    fn tell_rates(&mut self, context: Context, flow: &mut Flow) -> Result<(), Failure> {
         let len = self.frame.len() - HEADERS_LEN;
         for mib in REPLICATION_MIB {
             let count = (mib << 20).div_ceil(len) as u64;
             let mut rates = Vec::new();
             for _ in 0..context.runs() {
                 let begun = stopwatch_ns();
-                self.transfer(&mut flow, count, len)?;
+                self.transfer(flow, count, len)?;
                 rates.push(1e6 / us(stopwatch_ns() - begun));
             }
             let point = Point {
@@ -204,7 +273,6 @@ impl End {
             });
         }
         log::info!("of {} datagrams {} were lost", flow.sent, flow.lost);
-        (0..FAREWELLS).for_each(|_| self.say(Letter::Done));
         Ok(())
     }
 

@@ -11,7 +11,6 @@ use alloc::format;
 use alloc::string::String;
 use core::time::Duration;
 
-use bench_plan::experiment::Experiment;
 use bench_plan::words::Orders;
 use hs_core::platform::Exit;
 use hs_core::registry::thread as workers;
@@ -43,8 +42,7 @@ pub(crate) fn live(guest: &'static Guest, orders: &Orders) -> ! {
         refuse_words(guest, &why);
     };
     if let Orders::Experiments { chosen, quick, .. } = orders
-        && chosen.contains(&Experiment::Replication)
-        && let Err(failure) = link::measure(Context { guest, quick: *quick }, cluster_nic, &pair)
+        && let Err(failure) = link::measure(Context { guest, quick: *quick }, cluster_nic, &pair, chosen)
     {
         refuse(guest, "raw-link", &failure);
     }

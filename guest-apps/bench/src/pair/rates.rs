@@ -15,6 +15,7 @@ use hs_core::figure::Figure;
 use hs_core::platform::PAGE_LEN;
 use kernel::time::stopwatch_ns;
 
+use super::link::ROUND_TRIPS;
 use super::registered;
 use crate::failure::Failure;
 use crate::library::pages::Pages;
@@ -27,6 +28,10 @@ const FIG64_MIB: usize = 10;
 const FIG64_PERCENT: [usize; 6] = [1, 5, 10, 25, 50, 100];
 /// Sizes of the checkpoints whose throughput is measured, and of the bare transfers beside them.
 pub(super) const REPLICATION_MIB: [usize; 4] = [1, 4, 16, 64];
+
+/// Memory that small checkpoints are taken of, and how many of its pages are modified.
+const LATENCY_MIB: usize = 1;
+const LATENCY_PAGES: [usize; 2] = [1, 8];
 
 /// As of the same experiment of a guest alone.
 const METADATA_MIB: usize = 1;
@@ -48,6 +53,7 @@ pub(super) fn run(context: Context, taker: &Taker, chosen: &[Experiment]) {
             Experiment::Fig63 => sizes.extend(FIG63_MIB.map(|mib| (mib, *experiment))),
             Experiment::Fig64 => sizes.push((FIG64_MIB, *experiment)),
             Experiment::MetadataNode => sizes.push((METADATA_MIB, *experiment)),
+            Experiment::Latency => sizes.push((LATENCY_MIB, *experiment)),
             Experiment::Replication => sizes.extend(REPLICATION_MIB.map(|mib| (mib, *experiment))),
             _ => {}
         }
@@ -87,6 +93,10 @@ impl Link<'_> {
                 let dirty = self.pages.dirty_set(10, 4);
                 registered::run(self.context, self.taker, &self.pages, &dirty, experiment.name())
             }
+            Experiment::Latency => LATENCY_PAGES.into_iter().try_for_each(|count| {
+                let dirty: Vec<usize> = (0..count).collect();
+                self.latency(&at(count, "dirty pages"), &dirty)
+            }),
             _ => {
                 let dirty = self.pages.dirty_set(100, 4);
                 self.rate(&at(mib, "MiB"), "lazy", &dirty, Flags::INCREMENTAL)
@@ -99,6 +109,41 @@ impl Link<'_> {
         let dirty = self.pages.dirty_set(percent, 4);
         self.rate(point, "measured-incremental", &dirty, Flags::INCREMENTAL)?;
         self.rate(point, "measured-full", &dirty, Flags::empty())
+    }
+
+    /// How soon a caller knows that the spare has a checkpoint of `dirty`, one after the other.
+    fn latency(&mut self, point: &Point, dirty: &[usize]) -> Result<(), Failure> {
+        let (mut pause, mut latency, mut rate) = (Samples::default(), Samples::default(), Samples::default());
+        let first = self.taker.status();
+        let mut value = 0_u8;
+        for _ in 0..self.context.runs() {
+            pause.begin_run();
+            latency.begin_run();
+            let run_begun = stopwatch_ns();
+            for _ in 0..ROUND_TRIPS {
+                value = value.wrapping_add(2);
+                self.pages.write(dirty, value);
+                let before = self.taker.status();
+                let begun = stopwatch_ns();
+                pause.add(us(self.taker.checkpoint(Flags::INCREMENTAL | Flags::ASYNC)?));
+                self.taker.settle(before)?;
+                latency.add(us(stopwatch_ns() - begun));
+            }
+            rate.add(ROUND_TRIPS as f64 / us(stopwatch_ns() - run_begun) * 1e6);
+        }
+        let last = self.taker.status();
+        let sent_bytes = (last.bytes - first.bytes) / (last.taken - first.taken).max(1);
+        let contents = (dirty.len() * PAGE_LEN) as u64;
+        self.context.tell(Figure {
+            bytes: contents,
+            header_bytes: Some(sent_bytes.saturating_sub(contents)),
+            latency_us: Some(statistics::pause(&latency.all())),
+            latency_spread_us: Some(latency.spread()),
+            rate_per_s: Some(statistics::median(&rate.all())),
+            rate_spread_per_s: Some(statistics::spread(&rate.all())),
+            ..point.figure("acknowledged", &pause, &Samples::default())
+        });
+        Ok(())
     }
 
     fn rate(&mut self, point: &Point, series: &str, dirty: &[usize], flags: Flags) -> Result<(), Failure> {

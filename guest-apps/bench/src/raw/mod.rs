@@ -58,9 +58,11 @@ pub(crate) fn run(context: Context, chosen: &[Experiment]) {
             Experiment::Metadata => metadata::run(context),
             Experiment::Scattered => scattered::run(context),
             Experiment::Program => program::run(context),
-            Experiment::Fig63 | Experiment::Fig64 | Experiment::Replication | Experiment::MetadataNode => {
-                Ok(())
-            }
+            Experiment::Fig63
+            | Experiment::Fig64
+            | Experiment::Replication
+            | Experiment::Latency
+            | Experiment::MetadataNode => Ok(()),
         };
         if let Err(failure) = result {
             refuse(context.guest, experiment.name(), &failure);

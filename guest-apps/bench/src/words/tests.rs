@@ -27,6 +27,7 @@ fn without_words_everything_runs_that_can() {
     assert_eq!(
         chosen,
         [
+            Experiment::Latency,
             Experiment::Fig63,
             Experiment::Fig64,
             Experiment::Replication,
