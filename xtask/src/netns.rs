@@ -212,7 +212,11 @@ fn network_steps(plan: &Plan) -> Vec<String> {
         for node in &plan.node {
             let tap = tap(&node.name, link);
             steps.push(format!("tuntap add dev {tap} mode tap"));
-            steps.push(format!("link set dev {tap} master {link} up"));
+            // The bridge takes on the least MTU of its ports.
+            steps.push(match link {
+                "cluster" => format!("link set dev {tap} mtu {} master {link} up", plan.cluster.mtu),
+                _ => format!("link set dev {tap} master {link} up"),
+            });
         }
     }
     steps.push(format!(

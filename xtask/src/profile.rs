@@ -45,6 +45,8 @@ pub(crate) struct ClusterPlan {
     pub(crate) prefix_len: u8,
     /// Where the host's agent speaks from.
     pub(crate) agent: Ipv4Addr,
+    /// Longest IP packet on it, in bytes.
+    pub(crate) mtu: u16,
 }
 
 #[derive(Deserialize)]

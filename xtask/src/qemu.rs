@@ -46,6 +46,8 @@ pub(crate) struct Card {
     pub(crate) link: &'static str,
     pub(crate) slot: u8,
     pub(crate) mac: String,
+    /// What its link carries at most, if that is not Ethernet's 1500: see `mtu` in `qemu/pair.toml`.
+    pub(crate) mtu: Option<u16>,
     pub(crate) plug: Plug,
 }
 
@@ -361,9 +363,11 @@ fn command_for(machine: &Machine, recipe: &Recipe, disk: Option<RawFd>) -> Comma
         link,
         slot,
         mac,
+        mtu,
         plug,
     } in &recipe.cards
     {
+        let mtu = mtu.map(|mtu| format!(",host_mtu={mtu}")).unwrap_or_default();
         let plug = match plug {
             Plug::Tap(name) => format!("tap,id={link},ifname={name},script=no,downscript=no"),
             Plug::Wire(from, to) => format!(
@@ -379,7 +383,7 @@ fn command_for(machine: &Machine, recipe: &Recipe, disk: Option<RawFd>) -> Comma
             &plug,
             "-device",
             &format!(
-                "{},netdev={link},mac={mac},bus=pcie.0,addr={slot:#x}",
+                "{},netdev={link},mac={mac}{mtu},bus=pcie.0,addr={slot:#x}",
                 machine.nic
             ),
         ]);
@@ -518,6 +522,7 @@ mod tests {
             link,
             slot,
             mac: "52:54:00:00:00:01".into(),
+            mtu: (link == "cluster").then_some(9000),
             plug,
         };
         let recipe = Recipe {

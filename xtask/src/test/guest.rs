@@ -31,6 +31,7 @@ fn cards(ground: &Ground) -> Vec<Card> {
         link,
         slot,
         mac: format!("52:54:00:00:00:{last:02x}"),
+        mtu: None,
         plug,
     };
     vec![
