@@ -388,6 +388,14 @@ pub trait Frozen {
     fn take_page(&self, address: usize, into: &mut [u8; PAGE_LEN]) -> Result<(), FrozenError> {
         self.copy_page(address, into)
     }
+
+    /// From here to [`leave`](Frozen::leave) the child's thread finds the frozen memory at its own addresses too, where the
+    /// machine can do that, and is stopped if it looks beside it. Not so from the start: an address space of one's own makes
+    /// every switch of threads dearer, and a child that only takes pages has no use for it.
+    fn enter(&self) {}
+
+    /// Back where the child began. At its end it is brought back anyway.
+    fn leave(&self) {}
 }
 
 /// What became of a checkpoint, as its child found.
@@ -399,7 +407,7 @@ pub enum Outcome {
     Lost,
 }
 
-/// What a checkpoint child does. It must not touch the window but through [`Frozen`].
+/// What a checkpoint child does. It must not touch the window but through [`Frozen`], or after [`Frozen::enter`].
 pub type ChildBody = Box<dyn FnOnce(&dyn Frozen) -> Outcome + Send>;
 
 /// What is done once a checkpoint child is gone: its pages are retired or merged back, and its place among the

@@ -106,6 +106,7 @@ pub(crate) fn fork_with(
         other,
         Box::new(move |frozen| {
             if go.wait(guest) {
+                frozen.enter();
                 look(frozen)
             } else {
                 Outcome::Lost

@@ -246,6 +246,7 @@ impl Run<'_> {
             taken: BTreeSet::new(),
         };
         let body = move |frozen: &dyn Frozen| {
+            frozen.enter();
             let first = early.map_or(Ok(()), |how| looker.look(frozen, how));
             own.looked.store(1, Ordering::SeqCst);
             guest.wake(&own.looked, usize::MAX);

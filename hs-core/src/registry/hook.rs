@@ -336,7 +336,11 @@ pub(crate) fn call_in_child(taken_down: &[HookEntry], frozen: &dyn Frozen) -> Re
         return Ok(());
     }
     let view = FrozenView::new(frozen);
-    due.try_for_each(|hook| {
+    // A hook is a user's code: what it reads by an address is as frozen as what it asks for.
+    frozen.enter();
+    let called = due.try_for_each(|hook| {
         raw::call_child_hook(hook.function, hook.argument, &view).map_err(|why| HookRefusal { hook, why })
-    })
+    });
+    frozen.leave();
+    called
 }

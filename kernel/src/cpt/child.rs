@@ -24,7 +24,8 @@ const STACK_LEN: usize = 64 << 10;
 
 const RFLAGS_INTERRUPTS: u64 = 1 << 9;
 
-/// A place in the pool: its thread, and the address space that it lends to one child after the other. All but the window
+/// A place in the pool: its thread, and the address space that it lends to one child after the other, if that wants to
+/// [enter](hs_core::platform::Frozen::enter) it. All but the window
 /// is shared, and that is empty between them.
 #[derive(Clone, Copy)]
 pub(super) struct Seat {
@@ -83,17 +84,22 @@ fn serve(slot: usize) {
 }
 
 fn run_child(slot: usize) {
-    let (root, body) = {
-        let mut state = STATE.lock();
-        let child = state.children[slot]
-            .as_mut()
-            .expect("a started child has its snapshot");
-        (child.root, child.body.take())
-    };
-    // SAFETY: the root shares the kernel's part, and lasts as long as the pool.
-    unsafe { thread::enter_address_space(root) };
+    let body = STATE.lock().children[slot]
+        .as_mut()
+        .expect("a started child has its snapshot")
+        .body
+        .take();
     let outcome = body.map_or(Outcome::Lost, |body| body(&View { slot }));
     end(slot, outcome);
+}
+
+/// Moves the calling child into its own address space.
+pub(super) fn enter(slot: usize) {
+    let Some(seat) = STATE.lock().seats[slot] else {
+        return;
+    };
+    // SAFETY: the root shares the kernel's part, and lasts as long as the pool.
+    unsafe { thread::enter_address_space(seat.root) };
 }
 
 /// Leaves the child's address space, frees what only it held, retires or merges back its dirty bits, and says so.

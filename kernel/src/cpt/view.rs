@@ -8,9 +8,10 @@ use kernel_core::copy;
 
 use super::settle::{Settler, parents_frame};
 use super::span::{SpanIndex, page_of};
-use super::{STATE, State};
+use super::{STATE, State, child};
 use crate::mem::frames;
 use crate::mem::layout::WINDOW;
+use crate::thread;
 
 /// The view of the child in one slot.
 pub(super) struct View {
@@ -101,6 +102,14 @@ impl Frozen for View {
 
     fn take_page(&self, address: usize, into: &mut [u8; PAGE_LEN]) -> Result<(), FrozenError> {
         self.copy(address, into, true)
+    }
+
+    fn enter(&self) {
+        child::enter(self.slot);
+    }
+
+    fn leave(&self) {
+        thread::leave_address_space();
     }
 }
 

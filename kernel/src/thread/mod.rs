@@ -285,9 +285,13 @@ pub fn lock_released() {
 /// `root` shares the kernel's part, and stays until the thread leaves it.
 pub unsafe fn enter_address_space(root: Root) {
     let mut scheduler = SCHEDULER.lock();
-    scheduler.current_mut().root = root;
-    // SAFETY: the caller's promise.
-    unsafe { root.load() };
+    let current = scheduler.current_mut();
+    // A reload would cost the processor's translations.
+    if current.root != root {
+        current.root = root;
+        // SAFETY: the caller's promise.
+        unsafe { root.load() };
+    }
 }
 
 /// Moves the calling thread back into the kernel's address space.
