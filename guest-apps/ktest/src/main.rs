@@ -21,6 +21,7 @@ mod memory;
 mod model;
 mod network;
 mod random;
+mod registers;
 mod shortage;
 mod signals;
 mod signals_pair;
@@ -63,6 +64,7 @@ const TESTS: &[Test] = &[
     ("heap", memory::heap),
     ("cptctl-rules", memory::cptctl_rules),
     ("threads-preemption", threads::preemption),
+    ("threads-x87", registers::x87_and_control),
     ("threads-wait-wake", threads::wait_and_wake),
     ("threads-sleep", threads::sleep),
     ("threads-priority", threads::priority),

@@ -8,7 +8,7 @@ use super::{apic, interrupts};
 use crate::cpt;
 use crate::thread;
 
-core::arch::global_asm!(include_str!("trap.s"));
+core::arch::global_asm!(include_str!("trap.s"), switch = const VECTOR_SWITCH);
 
 /// Vector of the voluntary switch of threads.
 pub const VECTOR_SWITCH: u8 = 0x40;
@@ -23,7 +23,8 @@ const VECTOR_PAGE_FAULT: u64 = 14;
 #[derive(Clone)]
 #[repr(C, align(16))]
 pub struct TrapFrame {
-    /// FXSAVE image: x87 and SSE state.
+    /// FXSAVE image: x87 and SSE state. Of a thread that called for the switch, the control words alone; of one that was
+    /// interrupted the vector registers, and the rest once it is switched away from.
     pub sse: [u8; 512],
     /// General registers.
     pub r15: u64,
@@ -71,7 +72,32 @@ pub struct TrapFrame {
     pub ss: u64,
 }
 
+#[repr(align(16))]
+struct FxsaveImage([u8; 512]);
+
+/// Of a FXSAVE image, what comes before the vector registers.
+const CONTROL_AND_X87_LEN: usize = 160;
+
 impl TrapFrame {
+    /// Whether the thread called for the switch.
+    fn is_call(&self) -> bool {
+        self.vector == u64::from(VECTOR_SWITCH)
+    }
+
+    /// The thread is switched away from: saves what the trap has left in the processor.
+    pub fn complete(&mut self) {
+        if self.is_call() {
+            return;
+        }
+        let mut image = FxsaveImage([0; 512]);
+        // SAFETY: a FXSAVE image's room, aligned as it must be.
+        unsafe {
+            core::arch::asm!("fxsave64 [{}]", in(reg) &raw mut image, options(nostack, preserves_flags))
+        };
+        // The vector registers are those of the handler by now.
+        self.sse[..CONTROL_AND_X87_LEN].copy_from_slice(&image.0[..CONTROL_AND_X87_LEN]);
+    }
+
     /// The name of the vector, for a person.
     pub fn vector_name(&self) -> &'static str {
         const NAMES: [&str; 32] = [
@@ -142,11 +168,14 @@ impl fmt::Display for TrapFrame {
     }
 }
 
-/// Called by `trap.s`, interrupts off. To go on as another thread, the frame is replaced.
+/// Called by `trap.s`, interrupts off. To go on as another thread, the frame is replaced, and `true` returned.
 #[unsafe(no_mangle)]
-extern "C" fn trap_entry(frame: &mut TrapFrame) {
+extern "C" fn trap_entry(frame: &mut TrapFrame) -> bool {
     match frame.vector {
-        VECTOR_PAGE_FAULT => page_fault(frame),
+        VECTOR_PAGE_FAULT => {
+            page_fault(frame);
+            false
+        }
         0..32 => crate::panic::report_exception(frame, None),
         vector => {
             // The range above leaves 32..=255.
@@ -159,7 +188,7 @@ extern "C" fn trap_entry(frame: &mut TrapFrame) {
             if vector != VECTOR_SWITCH && vector != VECTOR_SPURIOUS {
                 apic::end_of_interrupt();
             }
-            thread::switch_if_needed(frame);
+            thread::switch_if_needed(frame)
         }
     }
 }

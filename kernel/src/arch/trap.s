@@ -64,32 +64,61 @@ trap_stubs:                         # 256 of 16 bytes each
     add rsp, 16
     .endm
 
-trap_common:
-    push_registers
-    fxsave64 [rsp]
-    cld
-    mov rdi, rsp
-    call trap_entry
-    fxrstor64 [rsp]
-    pop_registers
-    iretq
-
-# A page fault never switches threads, and its handler uses neither x87 nor a rounding mode: of what FXSAVE saves, at
-# where it saves it, the sixteen registers are enough. Under emulation that is a quarter of a fault's cost.
-trap_page_fault:
-    push_registers
+    .macro save_vectors
     .set register, 0
     .irp name, xmm0, xmm1, xmm2, xmm3, xmm4, xmm5, xmm6, xmm7, xmm8, xmm9, xmm10, xmm11, xmm12, xmm13, xmm14, xmm15
     movaps [rsp + 160 + 16 * register], \name
     .set register, register + 1
     .endr
-    cld
-    mov rdi, rsp
-    call trap_entry
+    .endm
+
+    .macro restore_vectors
     .set register, 0
     .irp name, xmm0, xmm1, xmm2, xmm3, xmm4, xmm5, xmm6, xmm7, xmm8, xmm9, xmm10, xmm11, xmm12, xmm13, xmm14, xmm15
     movaps \name, [rsp + 160 + 16 * register]
     .set register, register + 1
     .endr
+    .endm
+
+# FXSAVE and FXRSTOR are slow under emulation, and hardly ever needed: a handler uses neither x87 nor a rounding mode, so that
+# the sixteen registers are enough where the interrupted thread goes on; and whoever calls for a switch has told the compiler
+# that nothing but the control words outlives the call. Only a thread that was interrupted and then switched away from is
+# saved wholly (by `thread::scheduler`), and restored so.
+trap_common:
+    push_registers
+    cmp dword ptr [rsp + 512 + 15 * 8], {switch}
+    je 1f
+    save_vectors
+    jmp 2f
+1:  fnstcw [rsp]
+    stmxcsr [rsp + 24]
+2:  cld
+    mov rdi, rsp
+    call trap_entry
+    test al, al
+    jnz 3f
+    cmp dword ptr [rsp + 512 + 15 * 8], {switch}
+    je 5f
+    restore_vectors
+    jmp 5f
+    # Another thread's frame.
+3:  cmp dword ptr [rsp + 512 + 15 * 8], {switch}
+    je 4f
+    fxrstor64 [rsp]
+    jmp 5f
+4:  fninit
+    fldcw [rsp]
+    ldmxcsr [rsp + 24]
+5:  pop_registers
+    iretq
+
+# A page fault never switches threads.
+trap_page_fault:
+    push_registers
+    save_vectors
+    cld
+    mov rdi, rsp
+    call trap_entry
+    restore_vectors
     pop_registers
     iretq

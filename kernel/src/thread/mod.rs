@@ -1,8 +1,8 @@
 //! Threads: preemptive, strict between priorities, round robin within one.
 //!
-//! A stopped thread is a [`TrapFrame`]: preemption and the voluntary switch (a software interrupt) save
-//! and restore the same thing in the same way, SSE state included. Sleeping is [`wait`] and [`wake`] on a word,
-//! from which `hs_core::sync` builds locks and signals; the kernel has no other way to sleep.
+//! A stopped thread is a [`TrapFrame`]: preemption and the voluntary switch (a software interrupt) save and restore it in
+//! the same way, but that a voluntary one, which is a call to the compiler, has no SSE state to keep. Sleeping is [`wait`] and
+//! [`wake`] on a word, from which `hs_core::sync` builds locks and signals; the kernel has no other way to sleep.
 //!
 //! The timer is armed for the next deadline, or the end of the running thread's slice; an idle machine halts until an
 //! interrupt.
@@ -78,7 +78,8 @@ fn first_frame(stack: &Stack, entry: u64, argument: u64) -> TrapFrame {
         rdx: 0,
         rcx: 0,
         rax: 0,
-        vector: 0,
+        // As if it had called for a switch.
+        vector: u64::from(VECTOR_SWITCH),
         error: 0,
         rip: entry,
         cs: u64::from(selectors.code.0),
@@ -339,8 +340,8 @@ pub(crate) fn holds_lock() -> bool {
 /// [`IrqMutex`] is released.
 pub fn switch_point() {
     if SWITCH_DUE.load(Ordering::Relaxed) {
-        // SAFETY: saves everything and comes back when this thread is chosen again.
-        unsafe { core::arch::asm!("int {vector}", vector = const VECTOR_SWITCH) };
+        // SAFETY: comes back when this thread is chosen again; the trap keeps no less than a call does.
+        unsafe { core::arch::asm!("int {vector}", vector = const VECTOR_SWITCH, clobber_abi("C")) };
     }
 }
 
@@ -351,10 +352,10 @@ pub fn timer_expired() {
     SWITCH_DUE.store(true, Ordering::Relaxed);
 }
 
-/// At the end of an interrupt: wake who is due, choose, replace the frame, arm the timer.
-pub fn switch_if_needed(frame: &mut TrapFrame) {
+/// At the end of an interrupt: wake who is due, choose, replace the frame, arm the timer. Whether it was replaced.
+pub fn switch_if_needed(frame: &mut TrapFrame) -> bool {
     if !SWITCH_DUE.swap(false, Ordering::Relaxed) {
-        return;
+        return false;
     }
     let now = time::now();
     let mut scheduler = SCHEDULER.lock();
@@ -364,7 +365,7 @@ pub fn switch_if_needed(frame: &mut TrapFrame) {
         }
     }
     scheduler.wake_expired(now);
-    scheduler.switch(frame, now);
+    let switched = scheduler.switch(frame, now);
     // A timer that fires early is cheaper than one set anew at each switch.
     if let Some(next) = scheduler.next_timer()
         && scheduler.timer.is_none_or(|armed| next < armed)
@@ -372,4 +373,5 @@ pub fn switch_if_needed(frame: &mut TrapFrame) {
         apic::arm_timer(next.since(now).as_micros().max(1) as u64);
         scheduler.timer = Some(next);
     }
+    switched
 }

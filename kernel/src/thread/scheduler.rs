@@ -306,8 +306,8 @@ impl Scheduler {
         }
     }
 
-    /// Chooses who runs, and makes `frame` the chosen one's.
-    pub(super) fn switch(&mut self, frame: &mut TrapFrame, now: Instant) {
+    /// Chooses who runs, and makes `frame` the chosen one's. Whether that is another thread.
+    pub(super) fn switch(&mut self, frame: &mut TrapFrame, now: Instant) -> bool {
         if let Some(index) = self.current {
             let slice_over = now >= self.slice_end;
             let current = self.current_mut();
@@ -321,7 +321,7 @@ impl Scheduler {
                 if slice_over && !self.slice_overdue {
                     self.slice_end = now + core::time::Duration::from_micros(SLICE_US);
                 }
-                return;
+                return false;
             }
             if runnable {
                 if slice_over {
@@ -335,10 +335,15 @@ impl Scheduler {
         }
         let next = self.ready.iter_mut().rev().find_map(Queue::pop_front);
         if next == self.current {
-            return;
+            return false;
         }
+        let is_idle = self.current.is_none();
         let previous = self.current_mut();
-        previous.frame.clone_from(frame);
+        // The idle thread has nothing to keep: it begins anew each time.
+        if !is_idle {
+            frame.complete();
+            previous.frame.clone_from(frame);
+        }
         previous.scope = super::SCOPE.load(Ordering::Relaxed);
         let previous_root = previous.root;
         if self.current.is_none() {
@@ -359,6 +364,7 @@ impl Scheduler {
             unsafe { chosen.root.load() };
         }
         debug_assert_eq!(paging::current(), self.current_mut().root);
+        true
     }
 
     /// How long the processor has had nothing to do so far, in microseconds, up to the idle thread's last turn.
