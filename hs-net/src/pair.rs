@@ -313,7 +313,7 @@ impl Pair {
             // The service network is for heartbeats alone.
             Ok(_) if network == Network::Service => Heard::Refused,
             Ok(Datagram::Hello(hello)) => self.on_hello(&hello, now),
-            Ok(Datagram::Data(data)) => Heard::from(self.peer.is_some() && self.channel.on_data(&data)),
+            Ok(Datagram::Data(data)) => Heard::from(self.peer.is_some() && self.channel.on_data(&data, now)),
             Ok(Datagram::Ack(ack)) => Heard::from(self.peer.is_some() && self.channel.on_ack(&ack, now)),
             Ok(Datagram::Probe(connection)) => {
                 Heard::from(self.peer.is_some() && self.channel.on_probe(connection))

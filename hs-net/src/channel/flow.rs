@@ -18,6 +18,9 @@
 //! are known to have arrived, or when nothing was heard for the retransmission timeout; that follows the measured round
 //! trip from [`RTO_MIN`] up, because a TCP stack's second would stall the pair for a second.
 //!
+//! A few messages in order are not acknowledged at once: the answer to them is soon to come, and carries the acknowledgement; or
+//! more of them come. A datagram less in each direction is a large part of a small checkpoint's time.
+//!
 //! A congestion window bounds what may be in flight: it halves on loss and grows back, so that a
 //! link that drops under load is not loaded for ever. Deliberately absent: pacing and fairness; nobody else is on the
 //! cluster link.
@@ -27,7 +30,7 @@ mod outbound;
 
 use alloc::boxed::Box;
 
-pub use self::inbound::{Arrival, Inbound};
+pub use self::inbound::{ACK_DELAY, Arrival, Inbound};
 pub use self::outbound::{AckRefused, Outbound, Outgoing, RTO_MAX, RTO_MIN};
 use super::frame::ACK_WORDS_MAX;
 

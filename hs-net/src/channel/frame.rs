@@ -15,7 +15,7 @@
 //! 1 hello      role u8 | flags u8 (1: paired) | datagram_len_max u16 | term u64 | to u64 | challenge u64
 //!              | answer u64 | application u64 | build 20 bytes
 //! 2 heartbeat  role u8 | term u64 | counter u64
-//! 3 data       sequence u64 | sent_us u32 | message
+//! 3 data       next u64 | limit u64 | echo_us u32, as of an ack | sequence u64 | sent_us u32 | message
 //! 4 ack        next u64 | limit u64 | echo_us u32 | words u8 | words * u64
 //! 5 probe      nothing
 //! 6 obituary   death u8 (1: killed, 2: panicked, 3: ended) | term u64      from the host's agent
@@ -31,7 +31,8 @@
 //! ```
 //!
 //! An ack's bit *i* (bit *i* mod 64 of word *i* / 64) says that the datagram `next + 1 + i` has arrived: `next` itself
-//! has not, by definition. `limit` is the first sequence number that the receiver has no room for.
+//! has not, by definition. `limit` is the first sequence number that the receiver has no room for. Data acknowledge too, so
+//! that an answer needs no ack beside it; what has arrived out of order they cannot show.
 //!
 //! Deliberately absent: integrity beyond UDP's checksum. A checkpoint has a CRC of its own over all of it.
 
@@ -51,7 +52,7 @@ pub const VERSION: u8 = 2;
 pub const ACK_WORDS_MAX: usize = 16;
 
 /// Bytes of a data datagram before its message.
-pub const DATA_HEADER_LEN: usize = HEADER_LEN + 12;
+pub const DATA_HEADER_LEN: usize = HEADER_LEN + 20 + 12;
 
 /// Bytes of a chunk before the stream's.
 pub const CHUNK_HEADER_LEN: usize = 18;
@@ -156,11 +157,37 @@ pub struct Heartbeat {
     pub counter: u64,
 }
 
+/// What has arrived in order, and how much more may come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cumulative {
+    /// All messages before this one have arrived.
+    pub next: u64,
+    /// The first message that there is no room for.
+    pub limit: u64,
+    /// `sent_us` of the newest data datagram that arrived.
+    pub echo_us: u32,
+}
+
+impl Cumulative {
+    /// As an ack that shows nothing beyond.
+    pub fn alone(self, connection: Connection) -> Ack {
+        Ack {
+            connection,
+            next: self.next,
+            limit: self.limit,
+            echo_us: self.echo_us,
+            bitmap: [0; ACK_WORDS_MAX],
+        }
+    }
+}
+
 /// One message, numbered.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Data<'a> {
     /// The pairing.
     pub connection: Connection,
+    /// What the sender has of the other direction.
+    pub received: Cumulative,
     /// Position in the stream of messages.
     pub sequence: u64,
     /// The sender's clock, low bits of its microseconds: the ack brings it back.
@@ -392,11 +419,13 @@ impl<'a> Datagram<'a> {
                 reader.end(Datagram::Heartbeat(heartbeat))
             }
             DATA => {
+                let (next, limit, echo_us) = (reader.u64()?, reader.u64()?, reader.u32()?);
                 let sequence = reader.u64()?;
                 let sent_us = reader.u32()?;
                 Message::parse(reader.rest)?;
                 Ok(Datagram::Data(Data {
                     connection: Connection(number),
+                    received: Cumulative { next, limit, echo_us },
                     sequence,
                     sent_us,
                     message: reader.rest,
@@ -467,6 +496,9 @@ impl<'a> Datagram<'a> {
             }
             Datagram::Data(data) => {
                 let mut writer = Writer::new(into, DATA, data.connection.0);
+                writer.put(&data.received.next.to_le_bytes());
+                writer.put(&data.received.limit.to_le_bytes());
+                writer.put(&data.received.echo_us.to_le_bytes());
                 writer.put(&data.sequence.to_le_bytes());
                 writer.put(&data.sent_us.to_le_bytes());
                 writer.put(data.message);

@@ -107,17 +107,23 @@ fn datagram() -> impl Strategy<Value = Vec<u8>> {
             },
         })
     });
-    let data = (any::<(u64, u64, u32)>(), prop_oneof![chunk, small]).prop_map(
-        |((connection, sequence, sent_us), message)| {
-            let connection = Connection(connection);
-            bytes_of(&Datagram::Data(Data {
-                connection,
-                sequence,
-                sent_us,
-                message: &message,
-            }))
-        },
-    );
+    let data = (
+        any::<(u64, u64, u32)>(),
+        any::<(u64, u64, u32)>(),
+        prop_oneof![chunk, small],
+    )
+        .prop_map(
+            |((connection, sequence, sent_us), (next, limit, echo_us), message)| {
+                let connection = Connection(connection);
+                bytes_of(&Datagram::Data(Data {
+                    connection,
+                    received: Cumulative { next, limit, echo_us },
+                    sequence,
+                    sent_us,
+                    message: &message,
+                }))
+            },
+        );
     let probe = any::<u64>().prop_map(|number| bytes_of(&Datagram::Probe(Connection(number))));
     let deaths = prop_oneof![Just(Death::Killed), Just(Death::Panicked), Just(Death::Ended)];
     let obituary = (any::<(u64, u64)>(), deaths).prop_map(|((session, term), death)| {

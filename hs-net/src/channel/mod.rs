@@ -119,10 +119,13 @@ impl Channel {
         self.inbound.ack_due()
     }
 
-    /// A message came in; `false` if it was refused.
-    pub fn on_data(&mut self, data: &Data<'_>) -> bool {
-        data.connection == self.connection
-            && self.inbound.on_data(data.sequence, data.sent_us, data.message) != Arrival::Refused
+    /// A message came in, and an acknowledgement with it; `false` if it was refused.
+    pub fn on_data(&mut self, data: &Data<'_>, now: Instant) -> bool {
+        self.on_ack(&data.received.alone(data.connection), now)
+            && self
+                .inbound
+                .on_data(data.sequence, data.sent_us, data.message, now)
+                != Arrival::Refused
     }
 
     /// An acknowledgement came in; `false` if it was refused.
@@ -139,33 +142,39 @@ impl Channel {
         known
     }
 
-    /// Writes the next datagram to send into `into` and returns its length, or nothing. Acknowledgements come first.
+    /// Writes the next datagram to send into `into` and returns its length, or nothing. An acknowledgement that shows what is
+    /// missing comes first, and any other only if no message carries it.
     ///
     /// # Panics
     /// If `into` is shorter than a datagram on this link.
     pub fn transmit(&mut self, now: Instant, into: &mut [u8]) -> Option<usize> {
-        if let Some(ack) = self.inbound.ack(self.connection) {
+        self.outbound.on_timer(now);
+        self.inbound.on_timer(now);
+        if self.inbound.shows_gap()
+            && let Some(ack) = self.inbound.ack(self.connection)
+        {
             return Some(Datagram::Ack(ack).emit(into));
         }
-        self.outbound.on_timer(now);
-        let datagram = match self.outbound.transmit(now)? {
-            Outgoing::Message(sequence, message) => {
-                let sent_us = now.as_micros() as u32;
-                Datagram::Data(Data {
-                    connection: self.connection,
-                    sequence,
-                    sent_us,
-                    message,
-                })
-            }
-            Outgoing::Probe => Datagram::Probe(self.connection),
+        let datagram = match self.outbound.transmit(now) {
+            Some(Outgoing::Message(sequence, message)) => Datagram::Data(Data {
+                connection: self.connection,
+                received: self.inbound.acknowledge(),
+                sequence,
+                sent_us: now.as_micros() as u32,
+                message,
+            }),
+            Some(Outgoing::Probe) => Datagram::Probe(self.connection),
+            None => Datagram::Ack(self.inbound.ack(self.connection)?),
         };
         Some(datagram.emit(into))
     }
 
     /// When [`transmit`](Channel::transmit) should be asked again, if nothing arrives and nothing is queued.
     pub fn poll_at(&self) -> Option<Instant> {
-        self.outbound.poll_at()
+        [self.outbound.poll_at(), self.inbound.ack_by()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 

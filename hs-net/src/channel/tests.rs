@@ -56,7 +56,7 @@ impl End {
         let Some(bytes) = unseal(bytes) else { return };
         match Datagram::parse(bytes).expect("only this test's datagrams") {
             Datagram::Data(data) => {
-                self.channel.on_data(&data);
+                self.channel.on_data(&data, now);
             }
             Datagram::Ack(ack) => assert!(self.channel.on_ack(&ack, now)),
             Datagram::Probe(connection) => assert!(self.channel.on_probe(connection)),
@@ -309,4 +309,85 @@ fn the_check_can_fail() {
     ];
     ends[1].got.push(vec![1, 2, 3]);
     assert!(run(&mut ends, None).is_err());
+}
+
+/// The datagrams that the channel has to send now.
+fn said(channel: &mut Channel, now: Instant) -> Vec<Vec<u8>> {
+    let mut datagram = vec![0; DATAGRAM_LEN];
+    let mut one = || {
+        let len = channel.transmit(now, &mut datagram)?;
+        Some(datagram[..len].to_vec())
+    };
+    core::iter::from_fn(&mut one).collect()
+}
+
+/// A channel to which so many messages have come, and the moment.
+fn told(sequences: impl IntoIterator<Item = u64>) -> (Channel, Instant) {
+    let now = Instant::from_micros(1_000);
+    let mut channel = Channel::new(DATAGRAM_LEN);
+    channel.open(Connection(77), DATAGRAM_LEN);
+    // The first ack tells of the room.
+    assert_eq!(said(&mut channel, now).len(), 1);
+    let message = messages(&mut Random(1), 1).remove(0);
+    for sequence in sequences {
+        let received = frame::Cumulative {
+            next: 0,
+            limit: 16,
+            echo_us: 0,
+        };
+        assert!(channel.on_data(
+            &Data {
+                connection: Connection(77),
+                received,
+                sequence,
+                sent_us: 7,
+                message: &message,
+            },
+            now,
+        ));
+    }
+    (channel, now)
+}
+
+#[test]
+fn an_answer_carries_the_acknowledgement() {
+    let (mut channel, now) = told([0, 1]);
+    assert!(said(&mut channel, now).is_empty(), "an answer may come");
+    let mut buffer = channel.message_buffer();
+    let answer = messages(&mut Random(2), 1).remove(0);
+    buffer.space()[..answer.len()].copy_from_slice(&answer);
+    buffer.set_len(answer.len());
+    assert!(channel.queue(&mut buffer));
+    let said_now = said(&mut channel, now);
+    let [only] = &said_now[..] else {
+        panic!("{} datagrams instead of one", said_now.len());
+    };
+    match Datagram::parse(only).unwrap() {
+        Datagram::Data(data) => assert_eq!((data.received.next, data.received.echo_us), (2, 7)),
+        other => panic!("{other:?}"),
+    }
+    assert!(
+        said(&mut channel, now + flow::ACK_DELAY).is_empty(),
+        "it was acknowledged"
+    );
+}
+
+#[test]
+fn what_nobody_answers_is_acknowledged_all_the_same() {
+    let (mut channel, now) = told([0]);
+    let at = channel.poll_at().expect("an ack waits");
+    assert_eq!(at, now + flow::ACK_DELAY);
+    assert!(said(&mut channel, now).is_empty());
+    assert_eq!(said(&mut channel, at).len(), 1);
+    assert_eq!(channel.poll_at(), None);
+}
+
+#[test]
+fn many_messages_and_a_gap_are_acknowledged_at_once() {
+    for sequences in [vec![0, 1, 2, 3], vec![1], vec![0, 0]] {
+        let (mut channel, now) = told(sequences.iter().copied());
+        let said_now = said(&mut channel, now);
+        assert_eq!(said_now.len(), 1, "{sequences:?}");
+        assert!(matches!(Datagram::parse(&said_now[0]), Ok(Datagram::Ack(_))));
+    }
 }

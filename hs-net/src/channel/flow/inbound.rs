@@ -1,9 +1,18 @@
 //! The receiver's half.
 
 use alloc::boxed::Box;
+use core::time::Duration;
+
+use hs_core::platform::Instant;
 
 use super::{MessageBuffer, check_capacity};
-use crate::channel::frame::{ACK_WORDS_MAX, Ack, Connection};
+use crate::channel::frame::{ACK_WORDS_MAX, Ack, Connection, Cumulative};
+
+/// So many messages in order that arrived and were not acknowledged are acknowledged at once: half of the least that a sender
+/// may have under way.
+const UNTOLD_MAX: u64 = 4;
+/// Fewer wait so long for an answer that carries the acknowledgement: well below a sender's least timeout.
+pub const ACK_DELAY: Duration = Duration::from_millis(2);
 
 #[derive(Debug)]
 struct Arrived {
@@ -32,7 +41,11 @@ pub struct Inbound {
     end: u64,
     limit_told: u64,
     echo_us: u32,
+    /// What the sender was told last of what has arrived.
+    next_told: u64,
     ack_due: bool,
+    /// When one is due that may wait for an answer.
+    ack_by: Option<Instant>,
 }
 
 impl Inbound {
@@ -56,7 +69,9 @@ impl Inbound {
             end: 0,
             limit_told: 0,
             echo_us: 0,
+            next_told: 0,
             ack_due: true,
+            ack_by: None,
         }
     }
 
@@ -66,8 +81,8 @@ impl Inbound {
             slot.present = false;
         }
         (self.taken, self.next, self.end) = (0, 0, 0);
-        self.limit_told = 0;
-        self.ack_due = true;
+        (self.limit_told, self.next_told) = (0, 0);
+        (self.ack_due, self.ack_by) = (true, None);
     }
 
     fn at(&mut self, sequence: u64) -> &mut Arrived {
@@ -80,9 +95,19 @@ impl Inbound {
     }
 
     /// Takes in a message.
-    pub fn on_data(&mut self, sequence: u64, sent_us: u32, message: &[u8]) -> Arrival {
-        self.ack_due = true;
+    pub fn on_data(&mut self, sequence: u64, sent_us: u32, message: &[u8], now: Instant) -> Arrival {
         self.echo_us = sent_us;
+        let arrival = self.arrive(sequence, message);
+        // Whatever is out of the ordinary the sender must hear of: it may have lost something.
+        if arrival != Arrival::New || self.shows_gap() || self.next - self.next_told >= UNTOLD_MAX {
+            self.ack_due = true;
+        } else if self.ack_by.is_none() {
+            self.ack_by = Some(now + ACK_DELAY);
+        }
+        arrival
+    }
+
+    fn arrive(&mut self, sequence: u64, message: &[u8]) -> Arrival {
         if sequence < self.next {
             return Arrival::Duplicate;
         }
@@ -136,13 +161,41 @@ impl Inbound {
         self.ack_due
     }
 
+    /// Whether messages are missing before one that has arrived.
+    pub fn shows_gap(&self) -> bool {
+        self.end > self.next
+    }
+
+    /// When an ack is due, if no answer carries it before.
+    pub fn ack_by(&self) -> Option<Instant> {
+        self.ack_by
+    }
+
+    /// An ack that has waited long enough is due.
+    pub fn on_timer(&mut self, now: Instant) {
+        self.ack_due |= self.ack_by.is_some_and(|at| at <= now);
+    }
+
+    /// What an answer says of what has arrived. That counts as the ack, unless there is more to show than an answer can.
+    pub fn acknowledge(&mut self) -> Cumulative {
+        if !self.shows_gap() {
+            (self.ack_due, self.ack_by) = (false, None);
+        }
+        (self.limit_told, self.next_told) = (self.limit(), self.next);
+        Cumulative {
+            next: self.next,
+            limit: self.limit_told,
+            echo_us: self.echo_us,
+        }
+    }
+
     /// The ack that is due, if one is, counted as sent.
     pub fn ack(&mut self, connection: Connection) -> Option<Ack> {
         if !self.ack_due {
             return None;
         }
-        self.ack_due = false;
-        self.limit_told = self.limit();
+        (self.ack_due, self.ack_by) = (false, None);
+        (self.limit_told, self.next_told) = (self.limit(), self.next);
         let mut bitmap = [0; ACK_WORDS_MAX];
         for sequence in self.next + 1..self.end {
             if self.at(sequence).present {
