@@ -10,6 +10,7 @@ use super::snapshot::Snapshot;
 use super::span::Epoch;
 use super::{Mode, STATE, State, bitmap, child, eager, lazy};
 use crate::mem::frames;
+use crate::mem::layout::WINDOW;
 use crate::mem::{kernel_root, paging};
 
 /// What a child has of the window's pages that are in no installed range, the thesis's table 3-2.
@@ -59,7 +60,9 @@ pub fn cptfork(view: View, other: Other, body: ChildBody, ended: EndedHook) -> R
     child::start(&state, slot);
     // Rights were taken away and dirty bits cleared under translations that know nothing of it. Last, because whatever is
     // touched after it has to be translated anew; nobody writes to the window before the lock is let go.
-    flush_all();
+    if state.mode != Mode::Lazy || view != View::Copied || !flush_stale(&mut state) {
+        flush_all();
+    }
     Ok(())
 }
 
@@ -71,6 +74,18 @@ fn settle_all(state: &mut State) {
         state.settle(state.spans.known()[at], Settler::Copying(left as usize));
         left -= state.counters.hot_copies - before;
     }
+}
+
+/// Drops the translations of the pages that [`settle_all`] found modified, if they are few. All others do not allow to write
+/// without a walk, and nothing but modified pages was frozen. `false`: everything is to be dropped.
+fn flush_stale(state: &mut State) -> bool {
+    let Some(pages) = state.stale.take() else {
+        return false;
+    };
+    // One at least: with it go the processor's copies of the upper entries, whose accessed bits were cleared.
+    paging::flush(WINDOW.start);
+    pages.iter().for_each(|page| paging::flush(*page));
+    true
 }
 
 /// Copies what the child in `slot` has on its dirty list, as long as there are frames. (For the baselines: a write to such a

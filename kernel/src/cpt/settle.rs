@@ -78,7 +78,7 @@ impl State {
         }
         let since = span.settled;
         span.settled = epoch;
-        let dirty = self.take_dirty(index);
+        let dirty = self.take_dirty(index, settler);
         // What older children want is frozen already.
         let given = self.give_views(index, since, dirty);
         let copied = self.keep_hot(index, dirty, settler);
@@ -94,7 +94,7 @@ impl State {
     }
 
     /// What was modified since the span was last settled; from here on it counts as clean, but for the entries.
-    fn take_dirty(&mut self, index: SpanIndex) -> PageSet {
+    fn take_dirty(&mut self, index: SpanIndex, settler: Settler) -> PageSet {
         let (mode, way) = (self.mode, self.scan);
         let span = self.spans.known_mut(index);
         let mut dirty = core::mem::take(&mut span.soft_dirty);
@@ -108,7 +108,13 @@ impl State {
             // SAFETY: as above.
             if let Some(entries) = unsafe { kernel_root().entries(index.start()) } {
                 // Interrupts are off: nobody's vector registers are lost.
-                dirty |= way.dirty(entries) & span.installed;
+                let modified = way.dirty(entries);
+                if matches!(settler, Settler::Copying(_)) {
+                    // Those that are not installed too: with no translation left that knows a page for modified, the next
+                    // write to any page of the span walks through the entry above.
+                    self.stale.add(index, modified);
+                }
+                dirty |= modified & span.installed;
             }
         }
         dirty
