@@ -54,7 +54,8 @@ pub(crate) struct Options {
     /// A further word for the application; may be given several times.
     #[arg(long, value_name = "WORD")]
     word: Vec<String>,
-    /// Does without the host's agent, as `run-pair --no-agent`: only silence is left.
+    /// Does without the host's agent, as `run-pair --no-agent`: only silence is left. No spare dies then: its master would keep
+    /// silent, for want of a word that it is alone.
     #[arg(long)]
     no_agent: bool,
     /// Writes what it came to into this file, as JSON, and the histogram beside it as SVG.
@@ -140,7 +141,7 @@ pub(crate) fn inside(orders: &Orders, files: Vec<OwnedFd>, channel: OwnedFd) -> 
         if stopped.load(Ordering::SeqCst) {
             break;
         }
-        let plan = Plan::draw(orders.seed.wrapping_add(index), &orders.app, true);
+        let plan = Plan::draw(orders.seed.wrapping_add(index), &orders.app, orders.agent);
         progress.round(index, &plan, &tally);
         let outcome = round::run(&ground, &plan);
         // The commands of all others are like the first one's.

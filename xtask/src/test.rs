@@ -262,6 +262,11 @@ const STEPS: &[Step] = &[
         body: Body::Inside(120),
     },
     Step {
+        name: "pair-survives-udp",
+        shows: "a datagram is answered once at most, and a reply answers the newest",
+        body: Body::Inside(120),
+    },
+    Step {
         name: "pair-survives-crash",
         shows: "the connection that crashes the server is reset, the others live on",
         body: Body::Inside(120),

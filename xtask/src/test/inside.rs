@@ -105,6 +105,7 @@ const TESTS: &[Test] = &[
         &[("streams", Variant::Usual)],
         survives::edges,
     ),
+    ("pair-survives-udp", &[("kv", Variant::Usual)], survives::udp),
     ("pair-survives-crash", &[("kv", Variant::Usual)], survives::crash),
     ("pair-sqlite", &[("sqlite", Variant::Usual)], sql::script),
     ("pair-sqlite-killed", &[("sqlite", Variant::Usual)], sql::killed),

@@ -114,6 +114,11 @@ pub(super) fn bulk(ground: &Ground) -> Result<String> {
     Ok(through_a_kill(ground, "streams", &["bulk --streams 2"])?.1)
 }
 
+/// One datagram at a time, each answered once.
+pub(super) fn udp(ground: &Ground) -> Result<String> {
+    Ok(through_a_kill(ground, "kv", &["udp"])?.1)
+}
+
 /// Half-closed connections, closed windows, SYNs and FINs under way.
 pub(super) fn edges(ground: &Ground) -> Result<String> {
     Ok(through_a_kill(ground, "streams", &["half-close", "slow-reader", "edges"])?.1)
