@@ -1,5 +1,6 @@
 //! Who waits for a checkpoint of what was written, who must not, and what is said when it comes to nothing.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use hs_core::checkpoint::CheckpointError;
@@ -217,6 +218,8 @@ fn calls_on_one_file_take_turns() {
     let session = Session::start(64);
     let (table, files) = withheld(&session);
     let file = table.open("A", RW | FileMode::APPEND).unwrap();
+    let at_work = AtomicUsize::new(2);
+    let at_work = &at_work;
     thread::scope(|scope| {
         for asynchronous in [false, true] {
             scope.spawn(move || {
@@ -234,10 +237,12 @@ fn calls_on_one_file_take_turns() {
                     assert!(bytes[..count].iter().all(|byte| *byte == b'x'));
                     table.tell(own).unwrap();
                 }
+                at_work.fetch_sub(1, Ordering::SeqCst);
             });
         }
         scope.spawn(move || {
-            for round in 0..ROUNDS {
+            // As long as somebody may wait for it; not for ever, if somebody has failed.
+            for round in (0..1000 * ROUNDS).take_while(|_| at_work.load(Ordering::SeqCst) > 0) {
                 table.node.withhold_files(round % 3 > 0);
                 release(table);
                 table.write_back(files);
