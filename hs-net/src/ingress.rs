@@ -116,7 +116,8 @@ impl Ear {
         Self::with_room(mac, address, RING_LEN)
     }
 
-    fn with_room(mac: [u8; 6], address: Ipv4Addr, ring_len: usize) -> Self {
+    /// The same, with a ring of so many bytes.
+    pub(crate) fn with_room(mac: [u8; 6], address: Ipv4Addr, ring_len: usize) -> Self {
         Self {
             mac,
             address,

@@ -44,8 +44,10 @@ mod device;
 mod entry;
 mod ingest;
 mod listen;
+mod occupied;
 mod output;
 mod probe;
+mod rehearsal;
 mod takeover;
 mod timers;
 mod udp;
@@ -71,7 +73,9 @@ pub use self::entry::{ConnectionId, Event, News};
 use self::entry::{Entry, EntryLines, Line};
 use self::listen::Listener;
 pub use self::listen::{LISTENERS_MAX, ListenError};
+use self::occupied::Occupied;
 use self::output::Output;
+pub(crate) use self::rehearsal::rehearse;
 pub use self::takeover::{Resumed, Unseen};
 use self::timers::{NEVER_US, Timers};
 pub(crate) use self::udp::UNBOUND;
@@ -126,6 +130,7 @@ pub struct Service {
     interface: Interface,
     entries: &'static mut [Entry],
     lines: EntryLines,
+    occupied: Occupied,
     demux: Demux,
     timers: Timers,
     listeners: [Option<Listener>; LISTENERS_MAX],
@@ -235,6 +240,7 @@ impl Service {
             interface,
             entries,
             lines,
+            occupied: Occupied::create(allocator, slots)?,
             demux: Demux::create(allocator, slots, hash_seed)?,
             timers: Timers::create(allocator, slots)?,
             listeners: [None; LISTENERS_MAX],

@@ -102,7 +102,7 @@ impl Sqlite {
         let mut transport = NodeTransport(node);
         let surroundings = Surroundings {
             machine: node.machine(),
-            files: node.machine().files().map(|files| files as _),
+            files: node.files().map(|files| files as _),
         };
         self.server.resume(&mut transport, surroundings);
         loop {

@@ -106,7 +106,7 @@ impl Descriptors {
     }
 
     fn files(&self) -> Result<&'static dyn Files, FileError> {
-        self.node.machine().files().ok_or(FileError::NoDisk)
+        self.node.files().ok_or(FileError::NoDisk)
     }
 
     /// Runs `open` for a number that is reserved meanwhile, without the table's lock.

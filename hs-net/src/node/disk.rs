@@ -7,8 +7,9 @@ use core::fmt;
 use hs_core::checkpoint::file::FileSink;
 use hs_core::checkpoint::{CheckpointPipe, Need, PoolFull, SinkId};
 use hs_core::image::ImageConfig;
+use hs_core::platform::Files;
 use hs_core::restore::{self, Source};
-use hs_core::role::Term;
+use hs_core::role::{Role, Term};
 
 use super::Node;
 use super::pipe::Retried;
@@ -17,8 +18,16 @@ use super::pipe::Retried;
 const STREAMS: usize = 2;
 
 impl Node {
-    /// Mounts the volume, if there is a disk and that was not done before: what is open would be closed. Whoever begins to
-    /// serve does it first.
+    /// The files of the pair's disk, mounted if they can be; `None` without a disk. On a spare there are none: the master writes.
+    pub fn files(&self) -> Option<&'static dyn Files> {
+        if self.role() == Role::Master {
+            self.mount();
+        }
+        self.setup.machine.files()
+    }
+
+    /// Mounts the volume, if there is a disk and that was not done before: what is open would be closed. Done when somebody
+    /// wants a file, or when there is nothing else to do: a takeover does not wait for it.
     pub(super) fn mount(&self) {
         let Some(files) = self.setup.machine.files() else {
             return;
@@ -37,7 +46,7 @@ impl Node {
         let Some(names) = self.setup.pair.checkpoint_files else {
             return;
         };
-        let Some(files) = self.setup.machine.files() else {
+        let Some(files) = self.files() else {
             self.end(&format!("there is no disk to keep {names} on"));
         };
         let machine = self.setup.machine;
@@ -93,6 +102,7 @@ impl Node {
         self.begin_checkpoints();
         self.start_pair();
         self.go_on(&restored, "hs.restore");
+        self.tell_serving();
     }
 
     /// Gives checkpoints one more way to somewhere safe, beside the spare and the files of `hs.checkpoint-file`; the next

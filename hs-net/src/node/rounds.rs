@@ -404,9 +404,6 @@ impl PairThread {
             } => {
                 self.cluster.forget_peer();
                 self.service.forget_peer();
-                if let Some(death) = death {
-                    log::info!("the master is dead: {}", death.word());
-                }
                 *node.takeover.lock() = Some(Takeover {
                     cause,
                     death,

@@ -7,7 +7,7 @@ use hs_core::checkpoint::CheckpointId;
 use hs_core::event::Event;
 use hs_core::fault::{self, Point};
 use hs_core::image::{Image, ImageConfig, ImageError, Progress};
-use hs_core::platform::Instant;
+use hs_core::platform::{Instant, Priority};
 use hs_core::registry::hook;
 use hs_core::restore::{self, Restored};
 use hs_core::role::Term;
@@ -17,7 +17,7 @@ use super::Node;
 use crate::channel::frame::Message;
 use crate::pair::{Death, Epoch};
 use crate::raw;
-use crate::service::{Resumed, Service, Unseen};
+use crate::service::{self, Resumed, Service, Unseen};
 
 /// Checkpoints that are taken in at once, at least: the master may have been told another `ncon`.
 const STREAMS_MIN: usize = 8;
@@ -39,6 +39,8 @@ pub(super) fn run(node: &'static Node) {
         term: Term::FIRST,
         streams: (2 * node.setup.pair.ncon).max(STREAMS_MIN),
     };
+    // Nothing depends on it.
+    let _ = service::rehearse(node.setup.machine.now());
     let image = Image::new(node.setup.memory, config);
     let mut reader = Reader {
         node,
@@ -191,8 +193,11 @@ impl Node {
     fn take_over(&'static self, image: Image, takeover: &Takeover) {
         let machine = self.setup.machine;
         fault::passed(Point::TakeoverDecided);
-        self.mount();
-        self.remove_signs();
+        if self.is_judged_by_files() {
+            // The next spare would believe them of this master.
+            self.mount();
+            self.remove_signs();
+        }
         let (restored, service) = self.take_up(image, "takeover failed");
         let unseen = match takeover.death {
             Some(Death::Panicked) => Unseen::Refused,
@@ -211,6 +216,9 @@ impl Node {
 
         self.begin_checkpoints();
         self.pair.lock().finish_takeover();
+        self.go_on(&restored, "takeover failed");
+        // The workers come first: what follows is for people, and for later.
+        machine.yield_now();
         let us = |from: Instant, to: Instant| to.since(from).as_micros() as u64;
         machine.emit(&Event::Takeover {
             cause: takeover.cause.into(),
@@ -219,6 +227,10 @@ impl Node {
             announce_us: us(in_place, announced),
         });
         self.tell_role();
+        self.tell_serving();
+        if let Some(death) = takeover.death {
+            log::info!("the master is dead: {}", death.word());
+        }
         log::info!(
             "took over from checkpoint {} of term {}",
             restored.id,
@@ -230,7 +242,7 @@ impl Node {
             resumed.reset,
             resumed.taken_in
         );
-        self.go_on(&restored, "takeover failed");
+        self.spawn("mount", Priority::Background, move || self.mount());
     }
 
     /// Has the restored connections go on, with what this node has heard of clients.
@@ -242,7 +254,6 @@ impl Node {
 
     /// The last steps of a restored master: signals, hooks, and the workers last.
     pub(super) fn go_on(&'static self, restored: &Restored, doing: &str) {
-        self.tell_serving();
         hs_core::signal::resume();
         if let Err(refusal) = hook::call_at_restore() {
             self.end(&format!("{doing}: {refusal}"));

@@ -89,6 +89,12 @@ impl Node {
         }
     }
 
+    /// Whether files say that a master has failed.
+    pub(super) fn is_judged_by_files(&self) -> bool {
+        let signs = self.detection().signs();
+        signs.iter().any(|sign| matches!(sign, Sign::File(_)))
+    }
+
     /// Removes the files that said that an earlier master has failed, or the next spare would believe them of this one. The
     /// volume is mounted, or that has failed and was said.
     pub(super) fn remove_signs(&self) {

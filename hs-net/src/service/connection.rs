@@ -50,12 +50,12 @@ impl Service {
 
     /// The connections that are open, as far as the application has not closed them.
     pub fn connections(&self) -> impl Iterator<Item = ConnectionId> {
-        let open = self
-            .entries
+        let occupied = self
+            .occupied
             .iter()
-            .enumerate()
-            .filter(|(_, entry)| entry.phase == Phase::Open);
-        open.map(|(slot, entry)| entry.id(slot as u16))
+            .map(|slot| (slot, &self.entries[usize::from(slot)]));
+        let open = occupied.filter(|(_, entry)| entry.phase == Phase::Open);
+        open.map(|(slot, entry)| entry.id(slot))
     }
 
     fn open_entry(&mut self, connection: ConnectionId) -> Result<&mut Entry, ConnectionError> {

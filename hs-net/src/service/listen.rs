@@ -163,6 +163,7 @@ impl Service {
                 .listen(port)
                 .expect("a free entry's socket is closed, and the port is not 0");
             entry.begin(Phase::Listening);
+            self.occupied.set(slot, true);
             if let Some(listener) = &mut self.listeners[index] {
                 listener.armed = Some(slot);
             }

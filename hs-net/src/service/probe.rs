@@ -16,32 +16,9 @@ pub(super) const PROBE_LEN: usize = 14 + 20 + 20;
 /// One end of a connection.
 pub(super) type End = (Ipv4Address, u16);
 
-/// Writes an acknowledgement of nothing, from `local` at `mac` to `remote` at `remote_mac`.
-pub(super) fn write(
-    into: &mut [u8],
-    mac: EthernetAddress,
-    local: End,
-    remote_mac: EthernetAddress,
-    remote: End,
-) {
-    let checksums = ChecksumCapabilities::default();
-    let mut ethernet = EthernetFrame::new_unchecked(into);
-    EthernetRepr {
-        src_addr: mac,
-        dst_addr: remote_mac,
-        ethertype: EthernetProtocol::Ipv4,
-    }
-    .emit(&mut ethernet);
-    let mut ipv4 = Ipv4Packet::new_unchecked(ethernet.payload_mut());
-    Ipv4Repr {
-        src_addr: local.0,
-        dst_addr: remote.0,
-        next_header: IpProtocol::Tcp,
-        payload_len: 20,
-        hop_limit: 64,
-    }
-    .emit(&mut ipv4, &checksums);
-    let segment = TcpRepr {
+/// A segment from `local` to `remote` that acknowledges nothing with number 0.
+pub(super) const fn segment(local: End, remote: End) -> TcpRepr<'static> {
+    TcpRepr {
         src_port: local.1,
         dst_port: remote.1,
         control: TcpControl::None,
@@ -54,12 +31,46 @@ pub(super) fn write(
         sack_ranges: [None; 3],
         timestamp: None,
         payload: &[],
-    };
+    }
+}
+
+/// Writes the frame of `segment` from one machine to another.
+pub(super) fn emit(
+    into: &mut [u8],
+    local: (EthernetAddress, Ipv4Address),
+    remote: (EthernetAddress, Ipv4Address),
+    segment: &TcpRepr<'_>,
+) {
+    let checksums = ChecksumCapabilities::default();
+    let mut ethernet = EthernetFrame::new_unchecked(into);
+    EthernetRepr {
+        src_addr: local.0,
+        dst_addr: remote.0,
+        ethertype: EthernetProtocol::Ipv4,
+    }
+    .emit(&mut ethernet);
+    let mut ipv4 = Ipv4Packet::new_unchecked(ethernet.payload_mut());
+    Ipv4Repr {
+        src_addr: local.1,
+        dst_addr: remote.1,
+        next_header: IpProtocol::Tcp,
+        payload_len: segment.buffer_len(),
+        hop_limit: 64,
+    }
+    .emit(&mut ipv4, &checksums);
     let mut tcp = TcpPacket::new_unchecked(ipv4.payload_mut());
-    segment.emit(
-        &mut tcp,
-        &IpAddress::Ipv4(local.0),
-        &IpAddress::Ipv4(remote.0),
-        &checksums,
-    );
+    let (from, to) = (IpAddress::Ipv4(local.1), IpAddress::Ipv4(remote.1));
+    segment.emit(&mut tcp, &from, &to, &checksums);
+}
+
+/// Writes an acknowledgement of nothing, from `local` at `mac` to `remote` at `remote_mac`.
+pub(super) fn write(
+    into: &mut [u8],
+    mac: EthernetAddress,
+    local: End,
+    remote_mac: EthernetAddress,
+    remote: End,
+) {
+    let segment = segment(local, remote);
+    emit(into, (mac, local.0), (remote_mac, remote.0), &segment);
 }

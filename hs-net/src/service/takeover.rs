@@ -52,12 +52,13 @@ impl Service {
             ..Resumed::default()
         };
         let keep_alive = self.config.keep_alive.into();
-        for entry in self.entries.iter_mut() {
+        self.for_each_occupied(|service, slot| {
+            let entry = &mut service.entries[usize::from(slot)];
             if matches!(entry.phase, Phase::Open | Phase::Gone | Phase::Closing { .. }) {
                 // Due at once when it is set.
                 entry.socket_mut().set_keep_alive(Some(keep_alive));
             }
-        }
+        });
         self.touch_all();
         let Uncovered { frames, may_lack } = ear.uncovered(&self.recent);
         if unseen == Unseen::Refused {
@@ -82,10 +83,12 @@ impl Service {
     /// Resets the connections on which `frames` bring bytes; all of them, if there may have been more frames. Returns how many.
     fn reset_suspects(&mut self, frames: &[&[u8]], may_lack: bool, ahead_us: i64) -> usize {
         let mut reset = 0;
-        for slot in 0..self.entries.len() as u16 {
-            if may_lack && self.entries[usize::from(slot)].phase == Phase::Open {
-                reset += usize::from(self.reset_entry(slot, ahead_us));
-            }
+        if may_lack {
+            self.for_each_occupied(|service, slot| {
+                if service.entries[usize::from(slot)].phase == Phase::Open {
+                    reset += usize::from(service.reset_entry(slot, ahead_us));
+                }
+            });
         }
         for frame in frames {
             if let Received::Tcp(segment) = Received::parse(frame)
@@ -122,25 +125,26 @@ impl Service {
     /// stack. Returns how many of them the application knew.
     fn reset_where(&mut self, now: Instant, ahead_us: i64, chosen: impl Fn(bool) -> bool) -> usize {
         let mut known = 0;
-        for slot in 0..self.entries.len() as u16 {
-            if chosen(self.entries[usize::from(slot)].prompt) {
-                known += usize::from(self.reset_entry(slot, ahead_us));
+        self.for_each_occupied(|service, slot| {
+            if chosen(service.entries[usize::from(slot)].prompt) {
+                known += usize::from(service.reset_entry(slot, ahead_us));
             }
-        }
+        });
         self.egress(now);
         let HardwareAddress::Ethernet(mac) = self.interface.hardware_addr();
-        for entry in self.entries.iter_mut() {
+        self.for_each_occupied(|service, slot| {
+            let entry = &mut service.entries[usize::from(slot)];
             if chosen(entry.prompt)
                 && let Some((remote_mac, remote)) = entry.peer.take()
                 && !matches!(entry.phase, Phase::Free | Phase::Listening)
-                && self.output.has_room(self.config.frame_len_max)
+                && service.output.has_room(service.config.frame_len_max)
             {
-                let local = (self.config.network.address, entry.port);
-                self.output.push(probe::PROBE_LEN, |into| {
+                let local = (service.config.network.address, entry.port);
+                service.output.push(probe::PROBE_LEN, |into| {
                     probe::write(into, mac, local, remote_mac, remote);
                 });
             }
-        }
+        });
         known
     }
 

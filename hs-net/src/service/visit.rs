@@ -30,20 +30,27 @@ impl Service {
 
     /// All are visited next: the stack is on another machine.
     pub(super) fn touch_all(&mut self) {
-        for slot in 0..self.entries.len() as u16 {
-            if !matches!(
-                self.entries[usize::from(slot)].phase,
-                Phase::Free | Phase::Listening
-            ) {
-                self.touch(slot);
+        self.for_each_occupied(|service, slot| {
+            if service.entries[usize::from(slot)].phase != Phase::Listening {
+                service.touch(slot);
             }
-        }
+        });
         self.udp_touched = true;
+    }
+
+    /// Calls `with` for each slot that is not free; it may become so.
+    pub(super) fn for_each_occupied(&mut self, mut with: impl FnMut(&mut Self, u16)) {
+        let mut next = self.occupied.next(0);
+        while let Some(slot) = next {
+            with(self, slot);
+            next = slot.checked_add(1).and_then(|slot| self.occupied.next(slot));
+        }
     }
 
     /// `slot` is anybody's again. Its socket is closed and has forgotten its client.
     pub(super) fn vacate(&mut self, slot: u16) {
         self.entries[usize::from(slot)].phase = Phase::Free;
+        self.occupied.set(slot, false);
         self.count(slot);
         self.demux.remove(self.entries, slot);
         self.timers.set(slot, NEVER_US);

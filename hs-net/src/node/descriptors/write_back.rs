@@ -67,6 +67,9 @@ impl Node {
         self.spawn("files", Priority::Normal, move || {
             loop {
                 let seen = self.write_back.seen();
+                if self.descriptors.lock().pending.is_under_way() {
+                    self.mount();
+                }
                 if !self.descriptors().write_back(files) {
                     self.write_back.wait(seen, None);
                 }
