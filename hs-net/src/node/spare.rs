@@ -242,6 +242,7 @@ impl Node {
             resumed.reset,
             resumed.taken_in
         );
+        self.service().tell_who_opted_out();
         self.spawn("mount", Priority::Background, move || self.mount());
     }
 

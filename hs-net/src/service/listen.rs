@@ -70,9 +70,16 @@ impl Service {
         if commit == Commit::Async {
             let free = self.output.prompt_ports.iter_mut().find(|place| **place == 0);
             *free.ok_or(ListenError::TooMany)? = port;
-            log::warn!("port {port}: what is answered does not wait for the spare, and may be lost");
+            self.tell_who_opted_out();
         }
         Ok(())
+    }
+
+    /// Says in the log which services opted out of output commit: on each machine that serves.
+    pub(crate) fn tell_who_opted_out(&self) {
+        for port in self.output.prompt_ports.iter().filter(|port| **port != 0) {
+            log::warn!("port {port}: what is answered does not wait for the spare, and may be lost");
+        }
     }
 
     /// As [`listen`](Service::listen), for descriptor `number`, if it is for one.
