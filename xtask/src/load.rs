@@ -217,31 +217,48 @@ impl Drop for Load {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpListener;
+    use std::net::{TcpListener, UdpSocket};
 
-    /// A server of one connection that answers each line with the next of `replies`, then closes.
-    fn scripted(replies: &'static [&'static str]) -> SocketAddr {
+    /// A server of one connection that answers each line as `reply` does, until that has no more to say; then it closes.
+    fn server(mut reply: impl FnMut(&str) -> Option<String> + Send + 'static) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         thread::spawn(move || {
             let (stream, _) = listener.accept().unwrap();
-            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-            for reply in replies {
-                let _ = lines.next();
-                (&stream).write_all(format!("{reply}\r\n").as_bytes()).unwrap();
+            for line in BufReader::new(stream.try_clone().unwrap())
+                .lines()
+                .map_while(Result::ok)
+            {
+                let Some(reply) = reply(&line) else { return };
+                (&stream).write_all(reply.as_bytes()).unwrap();
             }
         });
         address
     }
 
-    fn findings(replies: &'static [&'static str]) -> Findings {
-        let mut load = Load::start(scripted(replies), "incr").unwrap();
+    fn end(mut load: Load) -> Findings {
         loop {
             if let Some(findings) = load.ended().unwrap() {
                 return findings;
             }
             thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    fn findings(replies: &'static [&'static str]) -> Findings {
+        let mut replies = replies.iter();
+        let next = move |_: &str| replies.next().map(|reply| format!("{reply}\r\n"));
+        end(Load::start(server(next), "incr").unwrap())
+    }
+
+    /// What clients find that are at work and then told to stop.
+    fn findings_at_the_end(server: SocketAddr, arguments: &str) -> Findings {
+        let mut load = Load::start(server, arguments).unwrap();
+        while !load.is_ready().unwrap() {
+            thread::sleep(Duration::from_millis(5));
+        }
+        load.stop();
+        end(load)
     }
 
     /// The checker can fail, and calls things by their names.
@@ -266,6 +283,49 @@ mod tests {
                 !findings.is_clean() && findings.violations.len() >= 2,
                 "{findings:?}"
             );
+        }
+    }
+
+    /// Counts INCRs, and says `more` after the answer to what is asked last.
+    fn counting(more: &'static str) -> SocketAddr {
+        let mut count = 0;
+        server(move |line| {
+            if line.starts_with("INCR") {
+                count += 1;
+                return Some(format!(":{count}\r\n"));
+            }
+            let count = count.to_string();
+            Some(format!("${}\r\n{count}\r\n{more}", count.len()))
+        })
+    }
+
+    #[test]
+    fn clients_hear_what_comes_after_the_last_reply() {
+        let clean = findings_at_the_end(counting(""), "incr");
+        assert!(clean.is_clean() && clean.replies > 0, "{clean:?}");
+        let doubled = findings_at_the_end(counting(":1\r\n"), "incr");
+        assert_eq!((doubled.wrong, doubled.broken), (1, 0), "{doubled:?}");
+    }
+
+    #[test]
+    fn clients_tell_a_datagram_that_is_answered_twice() {
+        for times in [1, 2] {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let address = socket.local_addr().unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            thread::spawn(move || {
+                let mut bytes = [0; 100];
+                while let Ok((len, from)) = socket.recv_from(&mut bytes) {
+                    let tag = String::from_utf8_lossy(&bytes["ECHO ".len()..len]);
+                    let reply = format!("$5\r\n{tag}");
+                    for _ in 0..times {
+                        let _ = socket.send_to(reply.as_bytes(), from);
+                    }
+                }
+            });
+            let findings = findings_at_the_end(address, "udp");
+            assert_eq!(findings.is_clean(), times == 1, "{findings:?}");
+            assert_eq!(findings.duplicated > 0, times == 2, "{findings:?}");
         }
     }
 }

@@ -263,7 +263,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "pair-survives-udp",
-        shows: "a datagram is answered once at most, and a reply answers the newest",
+        shows: "a datagram is answered once at most, and one after the kill is answered",
         body: Body::Inside(120),
     },
     Step {

@@ -13,8 +13,10 @@ out of order or wrong.
 
 incr: connection 0 has one INCR on its way at a time; C others have W each and rest for T ms between two batches; M more set keys
 and read them, V more come and go. Each reply has to be the next number. bulk, half-close, slow-reader and edges are for the guest `streams`: `bulk`
-has streams in both directions all the time; `edges` opens and closes connections all the time. `crash` has one connection crash the
-server, which must be told `crash=on`.
+has streams in both directions all the time; `edges` opens and closes connections all the time. `udp` has one datagram at a time
+answered. `crash` has one connection crash the server, which must be told `crash=on`.
+
+Whoever comes and goes, or asks by datagram, does not stop before one that began after the kill was served.
 """
 
 import argparse
@@ -32,6 +34,10 @@ OWED_LIMIT = 20
 UNDER_WAY = 0.005
 # How long a connection may take to be made: the kernel asks again after 1, 3, 7 seconds.
 CONNECT_LIMIT = 10
+# Whoever was refused comes again after this, in seconds.
+REFUSED_PAUSE = 0.01
+# After this a datagram counts as unanswered, in seconds.
+ANSWER_LIMIT = 1
 KIB = 1 << 10
 MIB = 1 << 20
 # A source or sink of this length takes long enough to be met by a kill.
@@ -76,6 +82,10 @@ class Run:
             self.waited_for.discard(name)
             if not self.waited_for:
                 print("ready", flush=True)
+
+    def is_enough(self, served_from):
+        """Whether a client may stop whose last visit that was served began at this time."""
+        return self.stopping.is_set() and (self.killed_at is None or served_from > self.killed_at)
 
     async def connect(self, **options):
         reader, writer = await asyncio.wait_for(
@@ -158,6 +168,13 @@ async def reply_of(reader):
     return line[:-2]
 
 
+async def says_no_more(run, name, reader, writer):
+    """Once the client has finished, the server has nothing more to say either: no reply comes twice at the very end."""
+    writer.write_eof()
+    check_bytes(run, name, await reader.read(-1), b"")
+    writer.close()
+
+
 async def increments(run, name, key, replies, window, think_s):
     reader, writer = await run.connect()
     batch = b"INCR %s\r\n" % key * window
@@ -176,7 +193,7 @@ async def increments(run, name, key, replies, window, think_s):
     found = await reply_of(reader)
     if found != b"%d" % replies.last:
         run.violation("wrong", f"{name}: the key is {found!r} after {replies.last} INCRs")
-    writer.close()
+    await says_no_more(run, name, reader, writer)
 
 
 async def mixed(run, name, key, think_s):
@@ -195,17 +212,19 @@ async def mixed(run, name, key, think_s):
         run.works(name)
         if think_s:
             await asyncio.sleep(think_s)
-    writer.close()
+    await says_no_more(run, name, reader, writer)
 
 
 async def visits(run, name, key, think_s):
     """Comes for one INCR and goes, again and again; who closes first changes."""
-    number = 0
-    while not run.stopping.is_set():
+    number, served_from = 0, 0.0
+    while not run.is_enough(served_from):
+        begun = time.monotonic()
         try:
             reader, writer = await run.connect()
         except ConnectionRefusedError:
             # As clean an answer as any.
+            await asyncio.sleep(REFUSED_PAUSE)
             continue
         number += 1
         writer.write(b"INCR %s\r\n" % key + b"QUIT\r\n" * (number % 2))
@@ -218,6 +237,7 @@ async def visits(run, name, key, think_s):
             writer.write_eof()
             check_bytes(run, name, await asyncio.wait_for(reader.read(-1), OWED_LIMIT), b"")
         writer.close()
+        served_from = begun
         run.works(name)
         if think_s:
             await asyncio.sleep(think_s)
@@ -411,15 +431,17 @@ async def edges(run):
     run.figures.update(completed=0, refused=0)
 
     async def come_and_go(name, shut_first):
-        number = 0
-        while not run.stopping.is_set():
+        number, served_from = 0, 0.0
+        while not run.is_enough(served_from):
             number += 1
+            begun = time.monotonic()
             words = b"%s, visit %d\n" % (name.encode(), number)
             try:
                 reader, writer = await run.connect()
             except ConnectionRefusedError:
                 # As clean an answer as any.
                 run.figures["refused"] += 1
+                await asyncio.sleep(REFUSED_PAUSE)
                 continue
             if shut_first:
                 writer.write(b"echo\n" + words)
@@ -432,6 +454,7 @@ async def edges(run):
                 check_bytes(run, name, await asyncio.wait_for(reader.read(-1), OWED_LIMIT), b"")
             writer.close()
             run.figures["completed"] += 1
+            served_from = begun
             run.works(name)
 
     tasks = []
@@ -443,39 +466,49 @@ async def edges(run):
 
 
 async def udp(run):
-    """One request at a time, a second to answer it; each reply may come once, and only to the newest request."""
+    """One request at a time, a second to answer it; each request may be answered once."""
     loop = asyncio.get_running_loop()
     talk = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     talk.connect((run.arguments.host, run.arguments.port))
     talk.setblocking(False)
-    answered, asked, number = 0, 0, 0
-    seen = set()
+    asked, answered = 0, set()
+
+    async def answer_to(number):
+        """Takes what comes until request `number` is answered: an answer to one that was given up may come late."""
+        while number not in answered:
+            reply = await loop.sock_recv(talk, 2048)
+            body = reply.split(b"\r\n")[1:2]
+            found = next((asked for asked in range(number, 0, -1) if body == [b"tag-%d" % asked]), None)
+            if found is None:
+                run.violation("wrong", f"{reply!r} came after request {number}, and answers nothing that was asked")
+            elif found in answered:
+                run.violation("duplicated", f"request {found} was answered again after request {number}")
+            else:
+                answered.add(found)
 
     async def ask(name):
-        nonlocal answered, asked, number
-        while not run.stopping.is_set():
+        nonlocal asked
+        served_from = 0.0
+        while not run.is_enough(served_from):
             asked += 1
-            tag = b"tag-%d" % asked
+            begun = time.monotonic()
             try:
-                await loop.sock_sendall(talk, b"ECHO %s\r\n" % tag)
-                reply = await asyncio.wait_for(loop.sock_recv(talk, 2048), 1)
-            except (asyncio.TimeoutError, ConnectionRefusedError):
+                await loop.sock_sendall(talk, b"ECHO tag-%d\r\n" % asked)
+                await asyncio.wait_for(answer_to(asked), ANSWER_LIMIT)
+            except asyncio.TimeoutError:
                 # A datagram may be lost: whoever needs the answer asks again.
                 continue
-            body = reply.split(b"\r\n")[1:2]
-            if reply in seen:
-                run.violation("duplicated", f"{reply!r} came twice")
-            elif body != [tag]:
-                run.violation("wrong", f"{reply!r} came after {tag!r} was asked")
-            seen.add(reply)
-            answered += 1
+            except ConnectionRefusedError:
+                await asyncio.sleep(REFUSED_PAUSE)
+                continue
+            served_from = begun
             run.works(name)
 
     run.begins("udp")
     await run.watched("udp", ask("udp"))
-    run.figures.update(asked=asked, answered=answered)
-    if asked - answered > 5:
-        run.violation("lost", f"of {asked} requests {asked - answered} were not answered")
+    run.figures.update(asked=asked, answered=len(answered))
+    if asked - len(answered) > 5:
+        run.violation("lost", f"of {asked} requests {asked - len(answered)} were not answered")
 
 
 async def crash(run):

@@ -114,7 +114,7 @@ pub(super) fn bulk(ground: &Ground) -> Result<String> {
     Ok(through_a_kill(ground, "streams", &["bulk --streams 2"])?.1)
 }
 
-/// One datagram at a time, each answered once.
+/// One datagram at a time, each answered once at most.
 pub(super) fn udp(ground: &Ground) -> Result<String> {
     Ok(through_a_kill(ground, "kv", &["udp"])?.1)
 }
