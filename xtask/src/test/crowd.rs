@@ -8,15 +8,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::inside::{Ground, READY_LIMIT, run_beside, take_over};
+use super::inside::{Ground, run_beside, take_over};
 use crate::command::{root, show};
-use crate::guest_build::{self, Variant};
 use crate::host::PYTHON;
 use crate::load::beside;
 use crate::pair::{Happening, Pair, in_a_line};
-
-/// What a client may count on: what was answered so long before the master's death is not lost.
-const PROMISE: Duration = Duration::from_millis(100);
 
 fn crowd(ground: &Ground, arguments: &str) -> Result<Command> {
     let service = ground.service()?;
@@ -29,18 +25,11 @@ fn crowd(ground: &Ground, arguments: &str) -> Result<Command> {
     Ok(python)
 }
 
-fn ready_pair(ground: &Ground) -> Result<Pair> {
-    let image = guest_build::image("kv", Variant::Usual);
-    let mut pair = ground.pair([image.clone(), image], None)?;
-    pair.wait_until_ready(READY_LIMIT)?;
-    Ok(pair)
-}
-
 /// A thousand connections open at once, each of which gets its own numbers, from whichever machine serves.
 pub(super) fn thousand(ground: &Ground) -> Result<String> {
     /// Longest that opening them may take, and longest that the client may take in all.
     const LIMIT: Duration = Duration::from_secs(60);
-    let mut pair = ready_pair(ground)?;
+    let mut pair = ground.ready_pair()?;
     let mut client = crowd(ground, "tcp 1000 6")?;
     show(&client);
     client.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -83,12 +72,10 @@ pub(super) fn thousand(ground: &Ground) -> Result<String> {
     Ok(format!("{}; {took}", lines.iter().collect::<Vec<_>>().join("; ")))
 }
 
-/// Datagrams are answered one by one, by the master and by its follower.
+/// Datagrams are answered one by one, by the master and by its follower, which knows of the last that was answered.
 pub(super) fn datagrams(ground: &Ground) -> Result<String> {
-    let mut pair = ready_pair(ground)?;
+    let mut pair = ground.ready_pair()?;
     let said = run_beside(&mut pair, crowd(ground, "udp 1 200")?, |_| {})?;
-    // Not a wait for something to settle: this time is what is promised.
-    thread::sleep(PROMISE);
     let took = take_over(&mut pair)?;
     run_beside(&mut pair, crowd(ground, "udp 201 100")?, |_| {})?;
     Ok(format!("{}; {took}", said.trim()))

@@ -19,9 +19,6 @@ use crate::qemu::Sign;
 use crate::run_pair::answers;
 use crate::wire::Wire;
 
-/// What a client may count on: a write that was answered so long before the master's death is not lost.
-const PROMISE: Duration = Duration::from_millis(100);
-
 /// A limit for what takes milliseconds.
 pub(super) const SOON: Duration = Duration::from_secs(20);
 
@@ -29,8 +26,6 @@ pub(super) const SOON: Duration = Duration::from_secs(20);
 pub(super) fn takeover(ground: &Ground) -> Result<String> {
     let mut pair = ground.ready_pair()?;
     run_beside(&mut pair, ground.client("write 1 200")?, |_| {})?;
-    // Not a wait for something to settle: this time is what is promised.
-    thread::sleep(PROMISE);
     let took = take_over(&mut pair)?;
     run_beside(&mut pair, ground.client("verify 1 200")?, |_| {})?;
     // The new master is one in full: it takes writes.
@@ -278,7 +273,6 @@ pub(super) fn restore(ground: &Ground) -> Result<String> {
 pub(super) fn expiry(ground: &Ground) -> Result<String> {
     let mut pair = ground.ready_pair()?;
     let deadlines = run_beside(&mut pair, ground.client("expire")?, |_| {})?;
-    thread::sleep(PROMISE);
     let took = take_over(&mut pair)?;
     run_beside(
         &mut pair,
