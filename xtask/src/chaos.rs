@@ -33,6 +33,7 @@ use crate::accel::{self, Choice};
 use crate::command::{root, show_no_more};
 use crate::host::{self, Purpose};
 use crate::netns::{self, Task};
+use crate::qemu::clock_s;
 use crate::{guest_build, profile};
 
 /// The exit status after Ctrl-C and its like, as shells have it.
@@ -92,9 +93,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
     let (report, svg) = (create(options.report.clone())?, create(drawing.clone())?);
     host::check(Purpose::Run)?;
     let image = guest_build::build(&options.app)?;
-    let seed = options
-        .seed
-        .unwrap_or_else(|| u64::from(std::process::id()) << 32 | crate::qemu::clock_s() & 0xffff_ffff);
+    let seed = options.seed.unwrap_or_else(clock_s);
     let orders = Orders {
         kills: options.kills,
         seed,
@@ -133,8 +132,9 @@ pub(crate) fn inside(orders: &Orders, files: Vec<OwnedFd>, channel: OwnedFd) -> 
         machine: &machine,
         accelerator,
         orders,
+        stopped: &stopped,
     };
-    let mut tally = Tally::new(&orders.app, accelerator.name(), orders.seed);
+    let mut tally = Tally::new(orders, accelerator.name());
     println!("{} on {}, seed {}", orders.app, accelerator.name(), orders.seed);
     let progress = Progress::new(orders.kills);
     for index in 0..orders.kills {
@@ -157,7 +157,7 @@ pub(crate) fn inside(orders: &Orders, files: Vec<OwnedFd>, channel: OwnedFd) -> 
                 }
                 tally.add(plan.seed, &outcome);
             }
-            // Whatever was under way was ended from outside.
+            // It was broken off.
             Err(_) if stopped.load(Ordering::SeqCst) => break,
             Err(error) => {
                 let why = format!("{error:#}");

@@ -1,9 +1,10 @@
 //! One pair, its clients, and a death.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use hs_core::role::Role;
 
 use super::Orders;
@@ -28,6 +29,8 @@ pub(super) struct Ground<'a> {
     pub(super) machine: &'a Machine,
     pub(super) accelerator: Accelerator,
     pub(super) orders: &'a Orders,
+    /// A signal said that it is enough.
+    pub(super) stopped: &'a AtomicBool,
 }
 
 /// What came of a round.
@@ -37,7 +40,7 @@ pub(super) struct Outcome {
     pub(super) death: String,
     /// It was the master.
     pub(super) of_master: bool,
-    /// By the process's end and the clients' clock, of the connection with one request at a time.
+    /// From the kill, by the host's clock, which is the clients' too; of the connection with one request at a time.
     pub(super) pause_ms: Option<f64>,
     /// Of the connection that waited longest.
     pub(super) worst_pause_ms: Option<f64>,
@@ -50,7 +53,7 @@ pub(super) struct Outcome {
 /// Runs `plan`.
 ///
 /// # Errors
-/// The pair did not do what it is for: it did not become ready, or nobody took over.
+/// The pair did not do what it is for: it did not become ready, or nobody took over. Or a signal said stop.
 pub(super) fn run(ground: &Ground<'_>, plan: &Plan) -> Result<Outcome> {
     let app = ground.plan.app(&ground.orders.app)?;
     let mut options = Vec::new();
@@ -81,6 +84,21 @@ pub(super) fn run(ground: &Ground<'_>, plan: &Plan) -> Result<Outcome> {
     outcome
 }
 
+/// As [`beside`], and only until a signal says stop.
+fn wait_for<T>(
+    ground: &Ground<'_>,
+    pair: &mut Pair,
+    what: &str,
+    limit: Duration,
+    each: impl FnMut(&Pair, &Happening),
+    mut done: impl FnMut(&mut Pair) -> Result<Option<T>>,
+) -> Result<T> {
+    beside(pair, what, limit, each, |pair| {
+        ensure!(!ground.stopped.load(Ordering::SeqCst), "stopped by a signal");
+        done(pair)
+    })
+}
+
 fn live(ground: &Ground<'_>, plan: &Plan, pair: &mut Pair) -> Result<Outcome> {
     let told = std::cell::RefCell::new(Vec::new());
     let begun = Instant::now();
@@ -92,7 +110,7 @@ fn live(ground: &Ground<'_>, plan: &Plan, pair: &mut Pair) -> Result<Outcome> {
             ));
         }
     };
-    beside(pair, "a pair that is ready", SOON, note, |pair| {
+    wait_for(ground, pair, "a pair that is ready", SOON, note, |pair| {
         Ok(pair.is_ready().then_some(()))
     })?;
     let (Some(master), Some(spare)) = (pair.master(), pair.spare()) else {
@@ -106,7 +124,7 @@ fn live(ground: &Ground<'_>, plan: &Plan, pair: &mut Pair) -> Result<Outcome> {
         ground.plan.app(&ground.orders.app)?.port,
     );
     let mut load = Load::start(service.into(), &plan.load)?;
-    beside(pair, "the clients at work", SOON, note, |_| {
+    wait_for(ground, pair, "the clients at work", SOON, note, |_| {
         Ok(load.is_ready()?.then_some(()))
     })?;
     let wait = match plan.death {
@@ -115,7 +133,7 @@ fn live(ground: &Ground<'_>, plan: &Plan, pair: &mut Pair) -> Result<Outcome> {
     };
     let due = Instant::now() + wait;
     let mut death = plan.death.to_string();
-    beside(pair, "the death", SOON, note, |pair| {
+    wait_for(ground, pair, "the death", SOON, note, |pair| {
         if pair.nodes[victim].ended.is_none() && Instant::now() < due {
             return Ok(None);
         }
@@ -137,16 +155,18 @@ fn live(ground: &Ground<'_>, plan: &Plan, pair: &mut Pair) -> Result<Outcome> {
         pair.nodes[victim].name
     ));
     if of_master {
-        beside(pair, "the takeover", SOON, note, |pair| {
+        wait_for(ground, pair, "the takeover", SOON, note, |pair| {
             Ok((!pair.takeovers.is_empty()).then_some(()))
         })?;
     }
     let until = Instant::now() + plan.go_on;
-    beside(pair, "the time after", SOON, note, |_| {
+    wait_for(ground, pair, "the time after", SOON, note, |_| {
         Ok((Instant::now() >= until).then_some(()))
     })?;
     load.stop();
-    let findings = beside(pair, "the end of the clients", END_LIMIT, note, |_| load.ended())?;
+    let findings = wait_for(ground, pair, "the end of the clients", END_LIMIT, note, |_| {
+        load.ended()
+    })?;
     let account = if findings.is_clean() {
         String::new()
     } else {

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use figures::distribution::Distribution;
 use serde::Serialize;
 
+use super::Orders;
 use super::round::Outcome;
 use crate::load::Findings;
 use crate::report::Takeover;
@@ -16,6 +17,10 @@ const BAR_WIDTH: usize = 50;
 #[derive(Serialize, Clone, Debug, Default)]
 pub(super) struct Tally {
     app: String,
+    /// Further words for the application.
+    words: Vec<String>,
+    /// Whether there was an agent.
+    agent: bool,
     accel: String,
     seed: u64,
     /// Deaths that came to their end, of masters and of spares.
@@ -60,7 +65,7 @@ impl Figures {
 
 #[derive(Serialize, Clone, Debug)]
 struct Round {
-    /// `--kills 1 --seed` with it repeats the round.
+    /// `--kills 1 --seed` with it repeats the round, with the other options as they were.
     seed: u64,
     death: String,
     of_master: bool,
@@ -72,11 +77,13 @@ struct Round {
 }
 
 impl Tally {
-    pub(super) fn new(app: &str, accel: &str, seed: u64) -> Tally {
+    pub(super) fn new(orders: &Orders, accel: &str) -> Tally {
         Tally {
-            app: app.into(),
+            app: orders.app.clone(),
+            words: orders.words.clone(),
+            agent: orders.agent,
             accel: accel.into(),
-            seed,
+            seed: orders.seed,
             ..Tally::default()
         }
     }
@@ -215,6 +222,20 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::accel::Choice;
+
+    fn fresh() -> Tally {
+        let orders = Orders {
+            kills: 1,
+            seed: 1,
+            app: "kv".into(),
+            words: Vec::new(),
+            agent: true,
+            image: "kv".into(),
+            accel: Choice::Tcg,
+        };
+        Tally::new(&orders, "tcg")
+    }
 
     fn outcome(pause_ms: f64, of_master: bool) -> Outcome {
         Outcome {
@@ -232,7 +253,7 @@ mod tests {
 
     #[test]
     fn pauses_of_masters_and_spares_are_told_apart() {
-        let mut tally = Tally::new("kv", "tcg", 1);
+        let mut tally = fresh();
         for pause in 1..=100 {
             tally.add(pause, &outcome(pause as f64, true));
         }
@@ -264,7 +285,7 @@ mod tests {
             |findings: &mut Findings| findings.wrong = 1,
             |findings: &mut Findings| findings.hung = 1,
         ] {
-            let mut tally = Tally::new("kv", "tcg", 1);
+            let mut tally = fresh();
             let mut spoilt = outcome(5.0, true);
             spoil(&mut spoilt.findings);
             spoilt.findings.violations.push("lost: 3 came after 1".into());
@@ -276,7 +297,7 @@ mod tests {
                     .contains("seed 77, master killed after 5 ms: lost: 3 came after 1")
             );
         }
-        let mut tally = Tally::new("kv", "tcg", 1);
+        let mut tally = fresh();
         tally.add_failure(8, "master killed".into(), "the takeover did not come\nlogs");
         assert!(!tally.is_clean());
         assert!(
