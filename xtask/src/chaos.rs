@@ -52,9 +52,9 @@ pub(crate) struct Options {
     /// The application that the pairs run.
     #[arg(long, value_name = "NAME", default_value = "kv", value_parser = ["kv", plan::STREAMS])]
     app: String,
-    /// A further word for the application; may be given several times.
-    #[arg(long, value_name = "WORD")]
-    word: Vec<String>,
+    /// Tells the application this beside what qemu/pair.toml has for it; may be repeated. The later of two words wins.
+    #[arg(long = "word", value_name = "NAME=VALUE")]
+    words: Vec<String>,
     /// Does without the host's agent, as `run-pair --no-agent`: only silence is left. No spare dies then: its master would keep
     /// silent, for want of a word that it is alone.
     #[arg(long)]
@@ -98,7 +98,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
         kills: options.kills,
         seed,
         app: options.app,
-        words: options.word,
+        words: options.words,
         agent: !options.no_agent,
         image,
         accel: options.accel,

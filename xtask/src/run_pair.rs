@@ -95,7 +95,7 @@ pub(crate) struct Options {
     /// How the spare hears clients: by itself, or of what the master forwards, for switches that hand frames to known addresses only.
     #[arg(long, value_name = "HOW", value_parser = ["own", "forwarded"])]
     ear: Option<String>,
-    /// Connections of clients at once.
+    /// Connections of clients at once [default: 1024].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=8192))]
     connections: Option<u32>,
     /// Keeps checkpoints on the disk too, in two files of this base name: HSCPT for HSCPT0.CPT and HSCPT1.CPT.
@@ -110,7 +110,8 @@ pub(crate) struct Options {
     /// Tells the application this beside what qemu/pair.toml has for it; may be repeated. The later of two words wins.
     #[arg(long = "word", value_name = "NAME=VALUE")]
     words: Vec<String>,
-    /// Does without the host's agent, which tells each node that the other one's process has ended: only silence is left.
+    /// Does without the host's agent, which tells each node that the other one's process has ended: what is left is silence, or what
+    /// --detect says. A master whose spare has died is mute then.
     #[arg(long)]
     no_agent: bool,
     /// Prints the guests' logs from this level on (error, warn, info, debug, trace); implies --headless.

@@ -170,7 +170,7 @@ pub(super) fn benchmark(ground: &Ground) -> Result<String> {
     let mut benchmark = command("redis-benchmark");
     benchmark.args(["-h", &service.ip().to_string(), "-p", &service.port().to_string()]);
     benchmark.args(["-c", &CLIENTS.to_string()]);
-    benchmark.args("-t incr -n 60000 -P 4 -q --precision 2".split(' '));
+    benchmark.args("-t incr -n 120000 -P 4 -q --precision 2".split(' '));
     show(&benchmark);
     let said = bare_words(&benchmark);
     let (mut output, input) = std::io::pipe()?;
