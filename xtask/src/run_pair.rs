@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use hs_core::checkpoint::file::CheckpointFiles;
 use hs_core::detection::Detection;
+use hs_core::fault::Fault;
+use hs_core::platform::Exit;
 use hs_core::restore::Source;
 use rustix::net::listen;
 use serde::{Deserialize, Serialize};
@@ -28,8 +30,8 @@ use crate::live::{Console, Key, Seat};
 use crate::netns::{self, Task, on_stop};
 use crate::pair::{Happening, Ingredients, Pair, in_a_line};
 use crate::player::{Player, TAKEOVER};
-use crate::profile::{AppPlan, Plan, RESTORE};
-use crate::qemu::{Sign, in_words};
+use crate::profile::{AppPlan, FAULT, Plan, RESTORE};
+use crate::qemu::{Sign, exit_code, in_words};
 use crate::report::Report;
 use crate::{client, disk, forward, guest_build};
 
@@ -110,6 +112,10 @@ pub(crate) struct Options {
     /// Tells the application this beside what qemu/pair.toml has for it; may be repeated. The later of two words wins.
     #[arg(long = "word", value_name = "NAME=VALUE")]
     words: Vec<String>,
+    /// Has a node end at this point of the checkpoint path, as by a power cut, when it passes there for the COUNT-th time: see
+    /// docs/failover.md.
+    #[arg(long, value_name = "POINT:COUNT", value_parser = checked(Fault::parse))]
+    fault: Option<String>,
     /// Does without the host's agent, which tells each node that the other one's process has ended: what is left is silence, or what
     /// --detect says. A master whose spare has died is mute then.
     #[arg(long)]
@@ -134,6 +140,7 @@ impl Options {
             ("hs.checkpoint-file", &self.checkpoint_file),
             (RESTORE, &self.restore),
             ("hs.detect", &self.detect),
+            (FAULT, &self.fault),
         ];
         named
             .into_iter()
@@ -407,7 +414,10 @@ impl Run<'_> {
                     kill_due = self.orders.kill_master_after.map(|after| now + after);
                     exit_due = self.orders.exit_after.map(|after| now + after);
                 }
-                Happening::Guest(index, Sign::Ended(status)) if self.pair.nodes[*index].killed.is_none() => {
+                Happening::Guest(index, Sign::Ended(status))
+                    if self.pair.nodes[*index].killed.is_none()
+                        || status.code() == Some(exit_code(Exit::Fault)) =>
+                {
                     if ready_at.is_none() {
                         return Err(self.pair.failure("the pair never became ready"));
                     }

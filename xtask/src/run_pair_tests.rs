@@ -24,7 +24,7 @@ fn the_documented_command_line_is_understood() {
         (Choice::Tcg, Some(128), Some(5))
     );
     assert_eq!(Line::try_parse_from(["x"]).unwrap().options.forward, 6379);
-    let words = "x --cptfork eager --checkpoint copy --compress lz4 --shadow 0 --connections 2000 --checkpoint-file HSCPT --restore HSCPT0.CPT --detect any(icmp,file:FAIL)";
+    let words = "x --cptfork eager --checkpoint copy --compress lz4 --shadow 0 --connections 2000 --checkpoint-file HSCPT --restore HSCPT0.CPT --detect any(icmp,file:FAIL) --fault kept-heard:30";
     assert_eq!(
         Line::try_parse_from(words.split(' '))
             .unwrap()
@@ -38,7 +38,8 @@ fn the_documented_command_line_is_understood() {
             "hs.connections=2000",
             "hs.checkpoint-file=HSCPT",
             "hs.restore=HSCPT0.CPT",
-            "hs.detect=any(icmp,file:FAIL)"
+            "hs.detect=any(icmp,file:FAIL)",
+            "hs.fault=kept-heard:30"
         ]
     );
     let agentless = Line::try_parse_from(["x", "--no-agent"]).unwrap().options;
@@ -62,6 +63,7 @@ fn the_documented_command_line_is_understood() {
         "--checkpoint-file HSCPT0.CPT",
         "--restore a.long",
         "--detect ping",
+        "--fault kept-heard",
     ] {
         assert!(
             Line::try_parse_from(format!("x {refused}").split(' ')).is_err(),
