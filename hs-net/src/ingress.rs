@@ -4,7 +4,7 @@
 //! A request that was on its way when the master died would otherwise wait for its client's retransmission timer, 200 ms and
 //! more. So the spare hears the service's frames too ([`hs_core::role::Hearing`] says how), in silence, and keeps the newest in a
 //! ring. At a takeover those that the checkpoint covers are told from the others by [`Fingerprint`]s: the stack notes one of
-//! each frame that it takes in, and so a checkpoint holds those of the last ([`Recent`]).
+//! each such frame that it takes in, and so a checkpoint holds those of the last ([`Recent`]).
 //!
 //! ```text
 //!  heard    o o o o o o o o o o o o o o o          oldest to newest; all but the last few are covered
@@ -34,6 +34,13 @@ const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
 /// Where an ARP packet for IPv4 over Ethernet names whom it asks for.
 const ARP_TARGET: core::ops::Range<usize> = 38..42;
 
+/// Whether `frame` is for the service at `mac` and `address`: sent to it, or a question for its hardware address. What else a
+/// stack takes in, such as what a network says to all, neither is kept by an [`Ear`] nor may it drive the others out of [`Recent`].
+pub fn is_for_service(frame: &[u8], mac: [u8; 6], address: Ipv4Addr) -> bool {
+    let asks = frame.get(12..14) == Some(&ETHERTYPE_ARP) && frame.get(ARP_TARGET) == Some(&address.octets());
+    asks || frame.starts_with(&mac)
+}
+
 /// Tells frames apart: by headers, and so by checksums too.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Fingerprint(u64);
@@ -58,7 +65,7 @@ impl Fingerprint {
     }
 }
 
-/// The fingerprints of the frames that a stack took in last. Lies in checkpointable memory.
+/// The fingerprints of the frames [for the service](is_for_service) that a stack took in last. Lies in checkpointable memory.
 #[derive(Debug)]
 pub struct Recent {
     ring: [Fingerprint; RECENT_MAX],
@@ -126,12 +133,9 @@ impl Ear {
         }
     }
 
-    /// Keeps `frame`, if it is for the service: sent to it, or a question for its hardware address.
+    /// Keeps `frame`, if it is [for the service](is_for_service).
     pub fn hear(&mut self, frame: &[u8]) {
-        let asks = || {
-            frame.get(12..14) == Some(&ETHERTYPE_ARP) && frame.get(ARP_TARGET) == Some(&self.address.octets())
-        };
-        if !frame.starts_with(&self.mac) && !asks() {
+        if !is_for_service(frame, self.mac, self.address) {
             return;
         }
         while !self.ring.has_room(frame.len()) {

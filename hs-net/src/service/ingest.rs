@@ -4,13 +4,14 @@ use hs_core::platform::Instant;
 use smoltcp::iface::{PollIngressSingleResult, SocketSet};
 use smoltcp::socket::tcp;
 use smoltcp::time::Instant as StackInstant;
-use smoltcp::wire::Ipv4Address;
+use smoltcp::wire::{HardwareAddress, Ipv4Address};
 
 use super::Service;
 use super::demux::{Received, Segment};
 use super::device::QueueDevice;
 use super::entry::{Line, Phase};
 use crate::checksum;
+use crate::ingress::is_for_service;
 
 impl Service {
     /// Whether a frame can be taken in: its answer must find room in the queue.
@@ -24,7 +25,10 @@ impl Service {
             self.counters.dropped += 1;
             return;
         }
-        self.recent.note(frame);
+        let HardwareAddress::Ethernet(mac) = self.interface.hardware_addr();
+        if is_for_service(frame, mac.0, self.config.network.address) {
+            self.recent.note(frame);
+        }
         let now = self.stack_time(now);
         match Received::parse(frame) {
             Received::Tcp(segment) if segment.first => self.ingest_first(now, frame, &segment),

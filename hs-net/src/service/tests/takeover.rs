@@ -102,6 +102,30 @@ fn after_a_panic_connections_with_input_that_nobody_has_seen_are_reset() {
     assert_eq!(world.client(clients[4]).recv_queue(), 8);
 }
 
+/// What a network says to all does not drive out what tells covered frames from others.
+#[test]
+fn noise_on_the_network_makes_nothing_uncovered() {
+    let mut world = World::listening(&config());
+    let client = world.connect();
+    world.settle();
+    world.client(client).send_slice(b"a request").unwrap();
+    let mut ear = ear();
+    let now = StackInstant::from_micros(world.now.as_micros() as i64);
+    world.interface.poll(now, &mut world.card, &mut world.sockets);
+    assert_eq!(world.card.sent.len(), 1);
+    ear.hear(&world.card.sent[0]);
+    // Taken in by the old master, too.
+    world.settle();
+    let mut question = [0xff; 42];
+    question[12..14].copy_from_slice(&[0x08, 0x06]);
+    for number in 0..300u16 {
+        question[30..32].copy_from_slice(&number.to_be_bytes());
+        world.service.ingest(world.now, &question);
+    }
+    let resumed = take_over(&mut world, &ear, Unseen::TakenIn);
+    assert_eq!((resumed.connections, resumed.taken_in, resumed.reset), (1, 0, 0));
+}
+
 #[test]
 fn a_service_that_opted_out_answers_at_once_and_is_reset() {
     let mut world = World::new(&config());
