@@ -22,6 +22,8 @@ use crate::wire::{ECHO_LEN, Echo, HEADERS_LEN, Received, Wire};
 
 /// Most frames in a round, from each card and to the cluster link.
 const FRAMES_PER_ROUND: usize = 64;
+/// Most frames of clients that lie unread at a takeover: a few rounds' worth, where a card may hold more than one.
+const FRAMES_LEFT_MAX: usize = 16 * FRAMES_PER_ROUND;
 /// Least time between two status events.
 const STATUS_EVERY: Duration = Duration::from_millis(250);
 /// Longest frame that the inbox takes: a heartbeat's.
@@ -186,7 +188,7 @@ impl PairThread {
     fn read(&mut self, pair: &mut Pair, now: Instant) -> usize {
         let node = self.node;
         let cluster = &mut self.cluster;
-        let from_cluster = drain(node.setup.cluster_nic, |frame| {
+        let from_cluster = drain(node.setup.cluster_nic, FRAMES_PER_ROUND, |frame| {
             match cluster.receive(frame) {
                 Received::Datagram(datagram) => {
                     pair.on_datagram(Network::Cluster, datagram, now);
@@ -231,7 +233,7 @@ impl PairThread {
         }
         drop(inbox);
         let from_service = match role {
-            Role::Spare => drain(node.setup.service_nic, |frame| hear(frame, now)),
+            Role::Spare => drain(node.setup.service_nic, FRAMES_PER_ROUND, |frame| hear(frame, now)),
             Role::Master => 0,
         };
         from_cluster.max(from_service)
@@ -404,6 +406,7 @@ impl PairThread {
             } => {
                 self.cluster.forget_peer();
                 self.service.forget_peer();
+                self.hear_what_is_left();
                 *node.takeover.lock() = Some(Takeover {
                     cause,
                     death,
@@ -422,6 +425,22 @@ impl PairThread {
             }
             Notice::End { why } => node.end(&why),
         }
+    }
+
+    /// The ear hears what the service card still holds: a checkpoint may cover it, and then the stack must not be shown it again.
+    fn hear_what_is_left(&mut self) {
+        let node = self.node;
+        if node.setup.pair.hearing != Hearing::Own {
+            return;
+        }
+        let service = &mut self.service;
+        let hear = |frame: &[u8]| {
+            // The old master's words come too late, and its successor says its own.
+            if matches!(service.receive(frame), Received::Other) {
+                node.hear(frame);
+            }
+        };
+        drain(node.setup.service_nic, FRAMES_LEFT_MAX, hear);
     }
 
     /// Tells the counters when they have changed, not too often.
@@ -459,9 +478,7 @@ fn answer(wire: &mut Wire, nic: &dyn Nic, request: &Echo<'_>) {
     nic.kick();
 }
 
-/// Hands frames to `with`, at most a round's.
-fn drain(nic: &dyn Nic, mut with: impl FnMut(&[u8])) -> usize {
-    (0..FRAMES_PER_ROUND)
-        .take_while(|_| nic.receive(&mut with))
-        .count()
+/// Hands frames to `with`, at most so many.
+fn drain(nic: &dyn Nic, frames_max: usize, mut with: impl FnMut(&[u8])) -> usize {
+    (0..frames_max).take_while(|_| nic.receive(&mut with)).count()
 }
