@@ -273,6 +273,21 @@ impl Node {
         front.marks.let_go();
         self.withhold_files(false);
         front.send(self.setup.service_nic);
+        drop(front);
+        // For what had no room in a full queue.
+        self.application.raise();
+    }
+
+    /// Whether output counts as covered by checkpoints of which none is in flight any more: they were lost without a pipe that
+    /// says so, by a hook's refusal in the child.
+    pub(super) fn output_is_forsaken(&self) -> bool {
+        let front = self.front.lock();
+        // With the lock in hand: none begins.
+        front.marks.covered().is_some()
+            && self
+                .checkpointer
+                .get()
+                .is_some_and(|checkpointer| checkpointer.free_slots() == self.setup.pair.ncon.max(1))
     }
 }
 

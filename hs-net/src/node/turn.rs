@@ -71,6 +71,8 @@ impl Node {
         let due = self.checkpoint_due(self.unkept());
         if due == Due::Now || self.checkpoint_wanted() {
             let _ = self.checkpoint(Flags::ASYNC | Flags::INCREMENTAL);
+        } else if due == Due::Never && self.retry_at().is_none() && self.output_is_forsaken() {
+            self.checkpoint_lost();
         }
         match due {
             Due::At(at) => Some(at),
