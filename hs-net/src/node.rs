@@ -12,9 +12,10 @@
 //! heartbeats that it finds there go to the pair thread's inbox. On a spare the pair thread reads it, for heartbeats only.
 //! The pair thread does a bounded amount of work a round and sleeps on one signal. Nothing polls.
 //!
-//! One mutex guards the pair's state machine, one the service stack, one the descriptor table. The table's may be taken while
-//! the stack's is held; otherwise none is held while another is taken, and
-//! none while the checkpointer is told of a spare that came or went: that may cancel transfers.
+//! One mutex guards the pair's state machine, one the service stack, one what of the files is open on the disk, one the descriptor
+//! table. The table's may be taken while the stack's or the disk's is held; otherwise none of these is held while another is
+//! taken. Inbox, outbox and ear are taken last, by whoever has the pair or the stack. None is held while the checkpointer is told of a
+//! spare that came or went: that may cancel transfers.
 
 pub mod descriptors;
 mod disk;
