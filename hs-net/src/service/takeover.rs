@@ -83,9 +83,11 @@ impl Service {
     /// Resets the connections on which `frames` bring bytes; all of them, if there may have been more frames. Returns how many.
     fn reset_suspects(&mut self, frames: &[&[u8]], may_lack: bool, ahead_us: i64) -> usize {
         let mut reset = 0;
+        // One that is not complete is, with the same frames; and its client would send again what was refused.
+        let may_read = |phase| matches!(phase, Phase::HalfOpen { .. } | Phase::Open);
         if may_lack {
             self.for_each_occupied(|service, slot| {
-                if service.entries[usize::from(slot)].phase == Phase::Open {
+                if may_read(service.entries[usize::from(slot)].phase) {
                     reset += usize::from(service.reset_entry(slot, ahead_us));
                 }
             });
@@ -94,7 +96,7 @@ impl Service {
             if let Received::Tcp(segment) = Received::parse(frame)
                 && segment.carries
                 && let Some(slot) = self.demux.find(self.entries, segment.key())
-                && self.entries[usize::from(slot)].phase == Phase::Open
+                && may_read(self.entries[usize::from(slot)].phase)
             {
                 reset += usize::from(self.reset_entry(slot, ahead_us));
             }

@@ -126,6 +126,36 @@ fn noise_on_the_network_makes_nothing_uncovered() {
     assert_eq!((resumed.connections, resumed.taken_in, resumed.reset), (1, 0, 0));
 }
 
+/// As many clients do, this one sends its request with the last step of the handshake, and no checkpoint has seen that.
+#[test]
+fn after_a_panic_a_connection_that_was_not_complete_is_reset_too() {
+    let mut world = World::listening(&config());
+    let client = world.connect();
+    let is_half_open = |world: &World| {
+        let mut entries = world.service.entries.iter();
+        entries.any(|entry| matches!(entry.phase, Phase::HalfOpen { .. }))
+    };
+    while !is_half_open(&world) {
+        world.step();
+    }
+    world.service.egress(world.now);
+    world.service.release_all();
+    while let Some(frame) = world.service.next_frame() {
+        world.card.received.push_back(frame.to_vec());
+        world.service.forget_frame();
+    }
+    let mut ear = ear();
+    assert_eq!(hear(&mut world, &mut ear), 1);
+    world.client(client).send_slice(b"deadly").unwrap();
+    assert_eq!(hear(&mut world, &mut ear), 1);
+    assert!(is_half_open(&world));
+    take_over(&mut world, &ear, Unseen::Refused);
+    let until = world.now + Duration::from_secs(5);
+    world.run_until(until);
+    assert_eq!(world.client(client).state(), tcp::State::Closed);
+    assert!(world.events.iter().all(|event| !event.news.readable));
+}
+
 #[test]
 fn a_service_that_opted_out_answers_at_once_and_is_reset() {
     let mut world = World::new(&config());
