@@ -36,6 +36,8 @@
 //!
 //! Deliberately absent: integrity beyond UDP's checksum. A checkpoint has a CRC of its own over all of it.
 
+mod heard;
+mod message;
 mod obituary;
 
 use core::fmt;
@@ -43,6 +45,8 @@ use core::fmt;
 use hs_core::checkpoint::CheckpointId;
 use hs_core::role::{Role, Term};
 
+pub use self::heard::{HEARD_HEADER_LEN, HeardPart};
+pub use self::message::{CHUNK_HEADER_LEN, ChunkFlags, Message, chunk_header};
 pub use self::obituary::{Death, Obituary};
 
 /// The version of everything in this module.
@@ -53,12 +57,6 @@ pub const ACK_WORDS_MAX: usize = 16;
 
 /// Bytes of a data datagram before its message.
 pub const DATA_HEADER_LEN: usize = HEADER_LEN + 20 + 12;
-
-/// Bytes of a chunk before the stream's.
-pub const CHUNK_HEADER_LEN: usize = 18;
-
-/// Bytes of a heard datagram before the frame's.
-pub const HEARD_HEADER_LEN: usize = HEADER_LEN + 4;
 
 /// The shortest payload that a link must carry: an ack with all its words fits.
 pub const DATAGRAM_LEN_MIN: usize = 256;
@@ -75,14 +73,6 @@ const OBITUARY: u8 = 6;
 const NOTED: u8 = 7;
 const HEARD: u8 = 8;
 
-const CHUNK: u8 = 1;
-const ABANDON: u8 = 2;
-const KEPT: u8 = 3;
-const REFUSED: u8 = 4;
-
-const CHUNK_FIRST: u8 = 1;
-const CHUNK_LAST: u8 = 2;
-const CHUNK_ARMS: u8 = 4;
 const HELLO_PAIRED: u8 = 1;
 
 /// One boot of a node, at random: a restarted peer has another.
@@ -196,19 +186,6 @@ pub struct Data<'a> {
     pub message: &'a [u8],
 }
 
-/// A part of a frame that the master has received from a client: a whole one may be longer than a datagram.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct HeardPart<'a> {
-    /// The pairing.
-    pub connection: Connection,
-    /// Where in the frame it lies.
-    pub offset: u16,
-    /// Length of the frame, in bytes.
-    pub total: u16,
-    /// The part.
-    pub bytes: &'a [u8],
-}
-
 /// What has arrived.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ack {
@@ -222,41 +199,6 @@ pub struct Ack {
     pub echo_us: u32,
     /// Which messages after `next` have arrived.
     pub bitmap: [u64; ACK_WORDS_MAX],
-}
-
-/// A message of the reliable stream.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Message<'a> {
-    /// A piece of an encoded checkpoint.
-    Chunk {
-        /// Which checkpoint.
-        checkpoint: CheckpointId,
-        /// Whether it is the stream's first piece.
-        first: bool,
-        /// Whether it is the last.
-        last: bool,
-        /// Whether output waited for this checkpoint: who has it may take over.
-        arms: bool,
-        /// The next bytes of the stream.
-        bytes: &'a [u8],
-    },
-    /// The rest of this checkpoint will not come.
-    Abandon {
-        /// Which checkpoint.
-        checkpoint: CheckpointId,
-    },
-    /// The spare has all of this checkpoint, verified and applied.
-    Kept {
-        /// Which checkpoint.
-        checkpoint: CheckpointId,
-    },
-    /// The spare could not take this checkpoint.
-    Refused {
-        /// Which checkpoint.
-        checkpoint: CheckpointId,
-        /// Why, for a person.
-        why: &'a str,
-    },
 }
 
 /// Why a datagram was refused.
@@ -452,19 +394,7 @@ impl<'a> Datagram<'a> {
             PROBE => reader.end(Datagram::Probe(Connection(number))),
             OBITUARY => Obituary::parse(number, reader).map(Datagram::Obituary),
             NOTED => reader.end(Datagram::Noted(Session(number))),
-            HEARD => {
-                let (offset, total) = (reader.u16()?, reader.u16()?);
-                let bytes = reader.rest;
-                if bytes.is_empty() || usize::from(offset) + bytes.len() > usize::from(total) {
-                    return Err(ParseError::Field("place in a frame"));
-                }
-                Ok(Datagram::Heard(HeardPart {
-                    connection: Connection(number),
-                    offset,
-                    total,
-                    bytes,
-                }))
-            }
+            HEARD => HeardPart::parse(number, reader).map(Datagram::Heard),
             other => Err(ParseError::Kind(other)),
         }
     }
@@ -529,115 +459,11 @@ impl<'a> Datagram<'a> {
             Datagram::Noted(session) => Writer::new(into, NOTED, session.0).len,
             Datagram::Heard(part) => {
                 let mut writer = Writer::new(into, HEARD, part.connection.0);
-                writer.put(&part.offset.to_le_bytes());
-                writer.put(&part.total.to_le_bytes());
-                writer.put(part.bytes);
+                part.put(&mut writer);
                 writer.len
             }
         }
     }
-}
-
-impl<'a> Message<'a> {
-    /// Reads a message.
-    ///
-    /// # Errors
-    /// It is malformed in any way: see [`ParseError`].
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
-        let mut reader = Reader { rest: bytes };
-        match reader.u8()? {
-            CHUNK => {
-                let flags = reader.u8()?;
-                if flags & !(CHUNK_FIRST | CHUNK_LAST | CHUNK_ARMS) != 0 {
-                    return Err(ParseError::Field("chunk flags"));
-                }
-                let checkpoint = reader.checkpoint()?;
-                Ok(Message::Chunk {
-                    checkpoint,
-                    first: flags & CHUNK_FIRST != 0,
-                    last: flags & CHUNK_LAST != 0,
-                    arms: flags & CHUNK_ARMS != 0,
-                    bytes: reader.rest,
-                })
-            }
-            ABANDON => {
-                let checkpoint = reader.checkpoint()?;
-                reader.end(Message::Abandon { checkpoint })
-            }
-            KEPT => {
-                let checkpoint = reader.checkpoint()?;
-                reader.end(Message::Kept { checkpoint })
-            }
-            REFUSED => {
-                let checkpoint = reader.checkpoint()?;
-                let why = core::str::from_utf8(reader.rest).map_err(|_| ParseError::Field("reason"))?;
-                Ok(Message::Refused { checkpoint, why })
-            }
-            other => Err(ParseError::Kind(other)),
-        }
-    }
-
-    /// Writes the message and returns its length in bytes; what of a reason does not fit is left off.
-    ///
-    /// # Panics
-    /// If `into` is too short for it.
-    pub fn emit(&self, into: &mut [u8]) -> usize {
-        let put = |into: &mut [u8], kind: u8, checkpoint: &CheckpointId| {
-            into[0] = kind;
-            into[1..9].copy_from_slice(&checkpoint.generation.to_le_bytes());
-            into[9..17].copy_from_slice(&checkpoint.increment.to_le_bytes());
-            17
-        };
-        match self {
-            Message::Chunk {
-                checkpoint,
-                first,
-                last,
-                arms,
-                bytes,
-            } => {
-                into[CHUNK_HEADER_LEN..CHUNK_HEADER_LEN + bytes.len()].copy_from_slice(bytes);
-                let flags = ChunkFlags {
-                    first: *first,
-                    last: *last,
-                    arms: *arms,
-                };
-                chunk_header(into, checkpoint, flags);
-                CHUNK_HEADER_LEN + bytes.len()
-            }
-            Message::Abandon { checkpoint } => put(into, ABANDON, checkpoint),
-            Message::Kept { checkpoint } => put(into, KEPT, checkpoint),
-            Message::Refused { checkpoint, why } => {
-                let start = put(into, REFUSED, checkpoint);
-                let why = &why[..why.floor_char_boundary(into.len() - start)];
-                into[start..start + why.len()].copy_from_slice(why.as_bytes());
-                start + why.len()
-            }
-        }
-    }
-}
-
-/// What is said of a chunk beside its bytes: see [`Message::Chunk`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct ChunkFlags {
-    /// The stream's first piece.
-    pub first: bool,
-    /// Its last.
-    pub last: bool,
-    /// Who has the checkpoint may take over.
-    pub arms: bool,
-}
-
-/// Writes the header of a chunk whose bytes already lie behind it.
-///
-/// # Panics
-/// If `into` is shorter than [`CHUNK_HEADER_LEN`].
-pub fn chunk_header(into: &mut [u8], checkpoint: &CheckpointId, flags: ChunkFlags) {
-    into[0] = CHUNK;
-    let bit = |set, bit| if set { bit } else { 0 };
-    into[1] = bit(flags.first, CHUNK_FIRST) | bit(flags.last, CHUNK_LAST) | bit(flags.arms, CHUNK_ARMS);
-    into[2..10].copy_from_slice(&checkpoint.generation.to_le_bytes());
-    into[10..18].copy_from_slice(&checkpoint.increment.to_le_bytes());
 }
 
 #[cfg(test)]
