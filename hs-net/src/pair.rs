@@ -180,6 +180,8 @@ pub struct Pair {
     armed_from: Option<CheckpointId>,
     buffer: MessageBuffer,
     notices: VecDeque<Notice>,
+    /// A master has lost its spare, and whoever reads notices has not dealt with that yet.
+    parting: bool,
     /// A master: who its newest spare is or was.
     last_spare: Option<Session>,
     refused_session: Option<Session>,
@@ -221,6 +223,7 @@ impl Pair {
             heard_whole: false,
             buffer,
             notices: VecDeque::with_capacity(NOTICES_MAX),
+            parting: false,
             last_spare: None,
             refused_session: None,
             refused_version: None,
@@ -285,8 +288,12 @@ impl Pair {
         self.channel.retransmitted()
     }
 
-    /// The next thing to do or to tell.
+    /// The next thing to do or to tell. Whoever asks has dealt with the one before.
     pub fn next_notice(&mut self) -> Option<Notice> {
+        self.parting &= self
+            .notices
+            .iter()
+            .any(|notice| matches!(notice, Notice::SpareLost(_)));
         self.notices.pop_front()
     }
 
@@ -346,10 +353,11 @@ impl Pair {
         if part.offset == 0 {
             self.heard.clear();
         }
-        if usize::from(part.offset) == self.heard.len() {
+        let follows = usize::from(part.offset) == self.heard.len();
+        if follows {
             self.heard.extend_from_slice(part.bytes);
         }
-        self.heard_whole = self.heard.len() == usize::from(part.total);
+        self.heard_whole = follows && self.heard.len() == usize::from(part.total);
         true
     }
 

@@ -111,6 +111,7 @@ impl Pair {
         }
         if self.role == Role::Master {
             self.holds_image = false;
+            self.parting = true;
             self.note(Notice::SpareLost(loss));
         }
     }

@@ -112,7 +112,11 @@ impl End {
     }
 
     fn send_checkpoint(&mut self, id: CheckpointId, bytes: Vec<u8>) {
-        match self.pair.open_transfer(id, true) {
+        self.send_checkpoint_that(true, id, bytes);
+    }
+
+    fn send_checkpoint_that(&mut self, arms: bool, id: CheckpointId, bytes: Vec<u8>) {
+        match self.pair.open_transfer(id, arms) {
             Ok(epoch) => self.senders.push(Sender {
                 id,
                 epoch,
@@ -589,6 +593,28 @@ fn a_spare_that_may_hold_what_its_master_does_not_know_of_keeps_it_mute() {
     world.ends[0].dead = true;
     world.run_ms(200);
     assert!(world.ends[1].took_over());
+}
+
+#[test]
+fn an_image_from_before_a_separation_is_not_taken_over() {
+    let mut world = World::new(8, Weather::FAIR);
+    world.run_ms(30);
+    // The spare's words get lost, the master's do not, and so it holds what its master does not know of. No output has waited
+    // for that: the master goes on alone.
+    world.ends[0].send_checkpoint_that(false, id(1, 0), vec![5; 10_000]);
+    for link in &mut world.ends[1].out {
+        link.weather = CUT;
+    }
+    world.run_ms(300);
+    assert!(world.ends[1].pair.holds_image());
+    assert!(world.ends[0].has(|notice| matches!(notice, Notice::SpareLost(Loss::Silent(_)))));
+    world.weather(Weather::FAIR);
+    world.run_ms(200);
+    assert!(world.ends.iter().all(|end| end.pair.is_paired()));
+    assert!(!world.ends[1].pair.holds_image());
+    world.ends[0].dead = true;
+    world.run_ms(200);
+    assert!(world.ends[1].ended() && !world.ends[1].took_over());
 }
 
 #[test]

@@ -96,7 +96,9 @@ impl Pair {
     /// # Errors
     /// There is no spare, it was cancelled already, or too many are under way.
     pub fn open_transfer(&mut self, checkpoint: CheckpointId, arms: bool) -> Result<Epoch, PipeError> {
-        if self.peer.is_none() {
+        // Until everybody has heard that a spare was lost, a checkpoint that was taken for it would pass for one of the next
+        // spare's, and arm that although output does not wait.
+        if self.peer.is_none() || self.parting {
             return Err(PipeError::Disconnected);
         }
         if let Some(index) = self.transfers.cancelled.iter().position(|id| *id == checkpoint) {

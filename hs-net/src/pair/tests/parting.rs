@@ -287,3 +287,61 @@ proptest! {
         stale_changes_nothing(seed, &steps, false).map_err(TestCaseError::fail)?;
     }
 }
+
+/// A checkpoint that was taken for a lost spare is not sent to the next one, before or after everybody has heard of the loss; it
+/// would arm that although output does not wait.
+#[test]
+fn a_checkpoint_of_one_spare_does_not_arm_the_next() {
+    let mut world = World::ready(29);
+    world.restart(1, Role::Spare);
+    let [master, spare] = &mut world.ends;
+    let (master, spare) = (&mut master.pair, &mut spare.pair);
+    let mut datagram = vec![0; DATAGRAM_LEN];
+    for _ in 0..100 {
+        // The master's thread reads, and has not come to its notices.
+        world.now = world.now + Duration::from_millis(1);
+        while let Some(len) = spare.transmit(world.now, &mut datagram) {
+            master.on_datagram(Network::Cluster, &datagram[..len], world.now);
+        }
+        while let Some(len) = master.transmit(world.now, &mut datagram) {
+            spare.on_datagram(Network::Cluster, &datagram[..len], world.now);
+        }
+    }
+    assert!(master.is_paired());
+    assert_eq!(master.open_transfer(id(1, 7), true), Err(PipeError::Disconnected));
+    assert_eq!(master.next_notice(), Some(Notice::SpareLost(Loss::Restarted)));
+    assert_eq!(
+        master.open_transfer(id(1, 7), true),
+        Err(PipeError::Disconnected),
+        "the loss is still being dealt with"
+    );
+    assert_eq!(master.next_notice(), Some(Notice::Paired));
+    assert!(master.open_transfer(id(2, 0), false).is_ok());
+}
+
+/// Parts that come again, or out of order, make no frame.
+#[test]
+fn a_forwarded_frame_is_heard_once() {
+    let mut world = World::ready(30);
+    let frame: Vec<u8> = (0..2000).map(|at| at as u8).collect();
+    let mut parts = Vec::new();
+    let mut offset = 0;
+    while offset < frame.len() {
+        let mut datagram = vec![0; DATAGRAM_LEN];
+        let forwarded = world.ends[0].pair.forward(&frame, offset, &mut datagram);
+        let (len, rest) = forwarded.expect("there is a spare");
+        datagram.truncate(len);
+        parts.push(datagram);
+        offset = rest;
+    }
+    assert_eq!(parts.len(), 2);
+    let spare = &mut world.ends[1].pair;
+    let mut hear = |index: usize| {
+        spare.on_datagram(Network::Cluster, &parts[index], world.now);
+        spare.take_heard().map(<[u8]>::to_vec)
+    };
+    assert_eq!(hear(1), None);
+    assert_eq!(hear(0), None);
+    assert_eq!(hear(1), Some(frame));
+    assert_eq!(hear(1), None);
+}
