@@ -32,7 +32,7 @@ use crate::cpt::Mode;
 pub const COMMAND_LINE_LEN_MAX: usize = 2047;
 
 const HEARTBEAT_DEFAULT: Duration = Duration::from_millis(40);
-const DEADLINE_DEFAULT: Duration = Duration::from_millis(200);
+const DEADLINE_DEFAULT: Duration = Duration::from_millis(450);
 const NCON_DEFAULT: usize = 4;
 
 /// Most checkpoints in flight that `hs.ncon` may ask for.
@@ -470,7 +470,7 @@ impl<'a> Values<'a> {
             } else {
                 self.contradiction(
                     HEARTBEAT,
-                    "is not shorter than 200 ms, the default of",
+                    "is not shorter than 450 ms, the default of",
                     Some(DEADLINE),
                 )
             });

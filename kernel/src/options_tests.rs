@@ -302,8 +302,8 @@ fn contradictions_are_refused() {
         "hs.deadline-ms=20: is not longer than hs.heartbeat-ms"
     );
     assert_eq!(
-        with("hs.heartbeat-ms=200"),
-        "hs.heartbeat-ms=200: is not shorter than 200 ms, the default of hs.deadline-ms"
+        with("hs.heartbeat-ms=450"),
+        "hs.heartbeat-ms=450: is not shorter than 450 ms, the default of hs.deadline-ms"
     );
 }
 
