@@ -16,6 +16,7 @@ use hs_core::class::{Class, ClassId};
 use hs_core::platform::Machine;
 use hs_core::registry::descriptor::UdpFlags;
 use hs_core::registry::thread::{self, Work};
+use hs_net::commit::Commit;
 use hs_net::node::descriptors::DescriptorError;
 use hs_net::node::{Node, node};
 use hs_net::service::ConnectionId;
@@ -74,6 +75,11 @@ fn start(node: &'static Node) -> Result<(), String> {
     node.service()
         .listen_with(options.port, BACKLOG, options.commit)
         .map_err(|error| format!("{error}"))?;
+    if options.async_port != 0 {
+        node.service()
+            .listen_with(options.async_port, BACKLOG, Commit::Async)
+            .map_err(|error| format!("async-port: {error}"))?;
+    }
     thread::register_state(Box::leak(kv)).map_err(|error| format!("{error}"))
 }
 

@@ -4,6 +4,7 @@
 //! port=6379      where to listen
 //! mem-mib=64     most memory for keys and values
 //! commit=sync    whether replies wait until the spare has what they tell: sync or async
+//! async-port=0   a second port, whose replies never wait: to see in one server what waiting costs; 0: there is none
 //! crash=on       a command CRASH, which no list names, ends the server by a panic: for tests of a pair
 //! ```
 
@@ -19,6 +20,8 @@ pub struct Options {
     pub memory_mib: u32,
     /// Whether replies wait for the spare.
     pub commit: Commit,
+    /// A second TCP port, of the same data, whose replies do not wait for the spare; 0 for none.
+    pub async_port: u16,
     /// Whether there is the command `CRASH`.
     pub crash: bool,
 }
@@ -31,6 +34,7 @@ impl Default for Options {
             port: 6379,
             memory_mib: 64,
             commit: Commit::Sync,
+            async_port: 0,
             crash: false,
         }
     }
@@ -38,7 +42,7 @@ impl Default for Options {
 
 const WORDS: Words = Words {
     application: "kv",
-    options: &["port", "mem-mib", "commit", "crash"],
+    options: &["port", "mem-mib", "commit", "async-port", "crash"],
 };
 
 /// Most that `mem-mib=` may be.
@@ -59,6 +63,12 @@ impl Options {
                 "a number from 1 to 65535",
             ),
             "commit" => set(&mut options.commit, value, |_| true, "sync or async"),
+            "async-port" => set(
+                &mut options.async_port,
+                value,
+                |_| true,
+                "a number from 0 to 65535",
+            ),
             "crash" => {
                 options.crash = match value {
                     "on" => true,
@@ -91,11 +101,12 @@ mod tests {
         let parse = |line: &'static str| Options::parse(line.split_ascii_whitespace());
         assert_eq!(parse(""), Ok(Options::default()));
         assert_eq!(
-            parse("mem-mib=8 port=1 crash=on"),
+            parse("mem-mib=8 port=1 async-port=2 crash=on"),
             Ok(Options {
                 port: 1,
                 memory_mib: 8,
                 commit: Commit::Sync,
+                async_port: 2,
                 crash: true,
             })
         );
@@ -108,6 +119,7 @@ mod tests {
             ("prt=1", "`prt=1` is not"),
             ("verbose", "`verbose` is not"),
             ("port=0", "`port=0` is malformed"),
+            ("async-port=x", "`async-port=x` is malformed"),
             ("crash=", "`crash=` is malformed"),
             ("port=65536", "`port=65536` is malformed"),
             ("mem-mib=", "`mem-mib=` is malformed"),
