@@ -76,20 +76,20 @@ pub struct Figure {
     /// Of the runs' `wall_s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wall_spread_s: Option<Spread>,
-    /// Checkpoints in a second, or transfers of as many bytes over the bare link: see the experiment.
+    /// Checkpoints in a second, or transfers of as many bytes over the bare link, or a client's requests: see the experiment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_per_s: Option<f64>,
     /// Of the runs' `rate_per_s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_spread_per_s: Option<Spread>,
-    /// From the call for a checkpoint until its caller knows that the spare has it, or there and back on the bare link, in
-    /// microseconds, over all rounds of all runs.
+    /// From the call for a checkpoint until its caller knows that the spare has it, or there and back on the bare link, or from a
+    /// client's request to its reply, in microseconds, over all rounds of all runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_us: Option<Pause>,
     /// Of the runs' median `latency_us`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_spread_us: Option<Spread>,
-    /// By how much checkpoints lowered the writer's throughput, from 0 to 1.
+    /// By how much checkpoints lowered the writer's throughput, or output commit a service's, from 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost_throughput: Option<f64>,
 }

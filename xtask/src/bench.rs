@@ -15,9 +15,11 @@ mod initramfs;
 mod inside;
 mod link;
 mod output;
+mod output_commit;
 mod peers;
 mod phase;
 mod program;
+mod requests;
 mod sources;
 mod told;
 mod transaction;
@@ -39,7 +41,6 @@ use crate::host::{self, Purpose};
 use crate::netns::{self, Task};
 use crate::profile::Plan;
 use crate::qemu::{clock_s, date_time};
-use crate::sqlite;
 use crate::steps::Steps;
 use debian::Kernel;
 use phase::Who;
@@ -107,10 +108,13 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
     let image = guest_build::build(APP)?;
     let phases = phase::chosen(&options.only, options.quick, true);
     let wants = |who| phases.iter().any(|phase| phase.who == who);
-    let sqlite = match wants(Who::SqlitePair) {
-        true => Some(guest_build::build(sqlite::APP)?),
-        false => None,
-    };
+    let apps = phases.iter().filter_map(|phase| match phase.who {
+        Who::AppPair(app) => Some(app.name()),
+        _ => None,
+    });
+    let apps = apps
+        .map(|app| Ok((app.to_owned(), guest_build::build(app)?)))
+        .collect::<Result<_>>()?;
     let mut heard = Heard::default();
     let linux = if wants(Who::Linux) {
         Linux::had(&root().join("target/bench/cache"), &mut heard.problems)
@@ -126,7 +130,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
         run: None,
         accel: options.accel,
         image,
-        sqlite,
+        apps,
         linux: linux
             .guest
             .as_ref()

@@ -16,13 +16,14 @@ pub enum Quantity {
     PauseMax,
     /// What one checkpoint took from the writer in all, with the spread of the runs.
     Stall,
-    /// By how much checkpoints lowered the writer's throughput.
+    /// By how much checkpoints lowered the writer's throughput, or output commit a service's.
     LostThroughput,
-    /// Checkpoints or datagrams in a second, with the spread of the runs.
+    /// Checkpoints, datagrams or requests in a second, with the spread of the runs.
     Rate,
     /// Contents carried in a second: `bytes` at `rate_per_s`, with the spread of the runs.
     Throughput,
-    /// From the call for a checkpoint to the knowledge that the spare has it, with the spread of the runs.
+    /// From the call for a checkpoint to the knowledge that the spare has it, or from a request to its reply, with the spread of
+    /// the runs.
     Latency,
     /// 99th percentile of the latencies.
     LatencyP99,
@@ -65,8 +66,8 @@ impl Quantity {
             Quantity::PauseP99 => "pause, 99th percentile (µs)",
             Quantity::PauseMax => "pause, longest (µs)",
             Quantity::Stall => "stall of one checkpoint (µs)",
-            Quantity::LostThroughput => "throughput lost by the writer (%)",
-            Quantity::Rate => "checkpoints in a second",
+            Quantity::LostThroughput => "throughput lost (%)",
+            Quantity::Rate => "rate (1/s)",
             Quantity::Throughput => "throughput (MB/s)",
             Quantity::Latency => "latency, median (µs)",
             Quantity::LatencyP99 => "latency, 99th percentile (µs)",

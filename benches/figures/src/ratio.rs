@@ -5,6 +5,8 @@
 //! put at or below nothing) makes a ratio missing; it is never guessed, and never taken for a peer that is easy to beat. The
 //! best peer is the best of all [`PEERS`]: a goal reached against fewer of them is not reached.
 
+mod commit;
+
 use crate::quantity::{Quantity, rounded};
 use crate::row::Rows;
 use crate::series::{ABOVE_FLUSH, Side, side};
@@ -214,6 +216,9 @@ pub fn ratios(rows: &Rows, asked: impl Fn(&str) -> bool) -> Vec<Ratio> {
     }
     if asked(LATENCY) {
         all.extend([acknowledged(rows), latency(rows)]);
+    }
+    if asked(commit::EXPERIMENT) {
+        all.extend([commit::latency(rows), commit::throughput(rows)]);
     }
     if asked(REPLICATION) {
         all.extend(REPLICATION_MIB.map(|mib| replication(rows, mib)));

@@ -33,18 +33,20 @@ pub struct Circumstances {
 }
 
 /// What a figure is about. What nobody measured is left out, here and below.
-const MAIN: [Quantity; 6] = [
+const MAIN: [Quantity; 7] = [
     Quantity::Pause,
     Quantity::Stall,
     Quantity::LostThroughput,
     Quantity::Rate,
     Quantity::Throughput,
+    Quantity::Latency,
     Quantity::Wall,
 ];
 /// What is folded away behind it.
-const MORE: [Quantity; 7] = [
+const MORE: [Quantity; 8] = [
     Quantity::PauseP99,
     Quantity::PauseMax,
+    Quantity::LatencyP99,
     Quantity::Faults,
     Quantity::Contents,
     Quantity::Headers,
@@ -267,7 +269,7 @@ mod tests {
         };
         let text = tell(whole);
         for part in [
-            "**throughput lost by the writer (%)**",
+            "**throughput lost (%)**",
             "**headers of one checkpoint (bytes)**",
             "**busy share of the processor (%)**",
             "| null | 12.5 |",
@@ -306,7 +308,7 @@ mod tests {
             &Circumstances::default(),
         );
         assert!(
-            text.contains("Nothing was measured.") && text.contains("22 missing"),
+            text.contains("Nothing was measured.") && text.contains("24 missing"),
             "{text}"
         );
         assert!(text.contains("| thesis | wired |"), "{text}");

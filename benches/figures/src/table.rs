@@ -272,7 +272,7 @@ mod tests {
         for (label, value) in [
             ("pause, median (µs)", "5 (4 … 5.50)"),
             ("pause, longest (µs)", "15"),
-            ("throughput lost by the writer (%)", "12.5"),
+            ("throughput lost (%)", "12.5"),
             ("faults of one checkpoint", "13"),
             ("headers of one checkpoint (bytes)", "302"),
             ("busy share of the processor (%)", "50"),

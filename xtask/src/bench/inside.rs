@@ -1,5 +1,6 @@
 //! The phases that need guests, inside a namespace of their own: it takes every process with it when it ends.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -10,12 +11,14 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use figures::experiment::App;
 use figures::row::Row;
 use hs_core::platform::Exit;
 use serde::{Deserialize, Serialize};
 
 use super::ear::Ear;
 use super::link;
+use super::output_commit;
 use super::phase::{Phase, Who, chosen, program};
 use super::told::{Teller, Word};
 use super::transaction;
@@ -26,7 +29,6 @@ use crate::netns;
 use crate::pair::{Happening, Ingredients, Pair};
 use crate::profile::{Machine, Plan};
 use crate::qemu::{Boot, Guest, Recipe, Sign, clock_s, exit_code, in_words};
-use crate::sqlite;
 use crate::steps::Steps;
 
 /// The exit status after Ctrl-C and its like, as shells have it.
@@ -46,8 +48,8 @@ pub(crate) struct Orders {
     pub(super) accel: Choice,
     /// Our guest.
     pub(super) image: PathBuf,
-    /// The application `sqlite`, if it is measured.
-    pub(super) sqlite: Option<PathBuf>,
+    /// The applications that clients measure, by name.
+    pub(super) apps: BTreeMap<String, PathBuf>,
     /// The Linux guest: kernel and initial file system.
     pub(super) linux: Option<(PathBuf, PathBuf)>,
 }
@@ -172,9 +174,9 @@ impl Ground {
             }
             Who::Pair if self.still_limited => bail!("the cluster link is still limited"),
             Who::Pair => self.pair(phase),
-            Who::SqlitePair if self.still_limited => bail!("the cluster link is still limited"),
-            Who::SqlitePair => {
-                let rows = self.steps.aside(|| self.transaction(phase))?;
+            Who::AppPair(_) if self.still_limited => bail!("the cluster link is still limited"),
+            Who::AppPair(app) => {
+                let rows = self.steps.aside(|| self.served(phase, app))?;
                 for row in &rows {
                     self.steps.print(&events::in_words(&row.figure));
                     self.teller.tell(&Word::Row(row.clone()))?;
@@ -185,20 +187,25 @@ impl Ground {
         }
     }
 
-    /// Two guests of `sqlite`, which a client on the host measures.
-    fn transaction(&self, phase: &Phase) -> Result<[Row; 2]> {
-        let image = self.orders.sqlite.as_ref();
-        let image = image.context("the image of sqlite was not built")?;
-        let app = self.plan.app(sqlite::APP)?;
+    /// Two guests of `app`, which a client on the host measures.
+    fn served(&self, phase: &Phase, app: App) -> Result<Vec<Row>> {
+        let name = app.name();
+        let image = self.orders.apps.get(name);
+        let image = image.with_context(|| format!("the image of {name} was not built"))?;
+        let plan = self.plan.app(name)?;
+        let words = [&plan.words[..], &phase.words].concat();
         let ingredients = ingredients(
             (&self.plan, &self.machine, self.accelerator),
             &phase.options,
-            &app.words,
+            &words,
             image,
         )?;
-        let service = SocketAddr::from((self.plan.service.address, app.port));
+        let service = SocketAddr::from((self.plan.service.address, plan.port));
         let accel = self.accelerator.accel();
-        transaction::measure(&ingredients, service, self.orders.quick, accel)
+        match app {
+            App::Kv => output_commit::measure(&ingredients, service, self.orders.quick, accel),
+            App::Sqlite => transaction::measure(&ingredients, service, self.orders.quick, accel),
+        }
     }
 
     /// One guest without a network.

@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use figures::experiment::{EXPERIMENTS, Ground};
+use figures::experiment::{App, EXPERIMENTS, Ground};
+
+use super::output_commit;
 
 /// Who measures.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,14 +22,14 @@ pub(super) enum Who {
     LimitedPair,
     /// Two of our guests.
     Pair,
-    /// Two guests of the application `sqlite`.
-    SqlitePair,
+    /// A client of two guests of an application.
+    AppPair(App),
 }
 
 impl Who {
     /// Whether it measures us, and not what we are compared with.
     pub(super) const fn is_ours(self) -> bool {
-        matches!(self, Who::Guest | Who::LimitedPair | Who::Pair | Who::SqlitePair)
+        matches!(self, Who::Guest | Who::LimitedPair | Who::Pair | Who::AppPair(_))
     }
 }
 
@@ -47,7 +49,7 @@ pub(super) struct Phase {
 /// Who, name, what it shows, what of the experiments it runs, and the limits in seconds: quick, full. On an idle host of two
 /// processors, all phases together took 3 and 18 minutes.
 type Known = (Who, &'static str, &'static str, Ground, u64, u64);
-const KNOWN: [Known; 6] = [
+const KNOWN: [Known; 7] = [
     (
         Who::Native,
         "native",
@@ -82,10 +84,18 @@ const KNOWN: [Known; 6] = [
         240,
     ),
     (
-        Who::SqlitePair,
+        Who::AppPair(App::Kv),
+        "kv",
+        "requests to kv, with output commit and without",
+        Ground::AppPair(App::Kv),
+        60,
+        90,
+    ),
+    (
+        Who::AppPair(App::Sqlite),
         "sqlite",
         "a transaction of SQLite, with a spare and without",
-        Ground::SqlitePair,
+        Ground::AppPair(App::Sqlite),
         90,
         150,
     ),
@@ -111,7 +121,7 @@ pub(super) fn chosen(only: &[String], quick: bool, linux: bool) -> Vec<Phase> {
             // What is carried is compared with what was modified: whole pages.
             options: match who {
                 Who::LimitedPair | Who::Pair => vec![shadow_option("0")],
-                Who::Native | Who::Guest | Who::Linux | Who::SqlitePair => Vec::new(),
+                Who::Native | Who::Guest | Who::Linux | Who::AppPair(_) => Vec::new(),
             },
             limit: Duration::from_secs(if quick { quick_s } else { full_s }),
         });
@@ -168,8 +178,9 @@ pub(super) fn is_asked(only: &[String], name: &str) -> bool {
 fn words(who: Who, names: &[&str], all: bool, quick: bool) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     match who {
-        // The application has words of its own.
-        Who::SqlitePair => return words,
+        // Beside the application's own words.
+        Who::AppPair(App::Kv) => return vec![output_commit::ASYNC_WORD.into()],
+        Who::AppPair(App::Sqlite) => return words,
         Who::LimitedPair | Who::Pair => words.extend(["pair".into(), format!("only={}", names.join(","))]),
         Who::Native | Who::Guest | Who::Linux if all => {}
         Who::Native | Who::Guest | Who::Linux => {
@@ -198,13 +209,14 @@ mod tests {
     fn a_phase_runs_only_if_it_has_something_to_measure() {
         assert_eq!(
             names(&[], true),
-            ["native", "guest", "linux", "limited-pair", "pair", "sqlite"]
+            ["native", "guest", "linux", "limited-pair", "pair", "kv", "sqlite"]
         );
         assert_eq!(
             names(&[], false),
-            ["native", "guest", "limited-pair", "pair", "sqlite"]
+            ["native", "guest", "limited-pair", "pair", "kv", "sqlite"]
         );
         assert_eq!(names(&["sqlite-bulk"], true), ["sqlite"]);
+        assert_eq!(names(&["latency", "output-commit"], true), ["pair", "kv"]);
         assert_eq!(names(&["policy"], true), ["guest"]);
         assert_eq!(names(&["fig6-4"], true), ["limited-pair"]);
         assert_eq!(
@@ -230,6 +242,7 @@ mod tests {
                 "",
                 "pair only=fig6-3,fig6-4",
                 "pair only=metadata-node,replication,latency",
+                "async-port=6380",
                 ""
             ]
         );
@@ -274,7 +287,7 @@ mod tests {
             .filter(|phase| phase.who.is_ours())
             .map(|phase| phase.name)
             .collect();
-        assert_eq!(ours, ["guest", "limited-pair", "pair", "sqlite"]);
+        assert_eq!(ours, ["guest", "limited-pair", "pair", "kv", "sqlite"]);
     }
 
     #[test]
@@ -285,7 +298,7 @@ mod tests {
                 .map(|phase| phase.limit)
                 .sum::<Duration>()
         };
-        assert!(total(true) <= Duration::from_secs(12 * 60));
-        assert!(total(false) <= Duration::from_secs(63 * 60));
+        assert!(total(true) <= Duration::from_secs(13 * 60));
+        assert!(total(false) <= Duration::from_secs(65 * 60));
     }
 }

@@ -3,6 +3,7 @@
 //! The guest alone knows the knobs and refuses what is wrong with them; here they are only handed on. Deliberately absent:
 //! peers, drawings and a report. One figure needs none, and those of an earlier `bench` stay as they are.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -32,7 +33,7 @@ pub(super) fn run(options: &Options, knobs: &str) -> Result<ExitCode> {
         run: Some(knobs.into()),
         accel: options.accel,
         image: guest_build::build(APP)?,
-        sqlite: None,
+        apps: BTreeMap::new(),
         linux: None,
     };
     let (heard, outcome) = measure_in_guests(orders, Heard::default())?;

@@ -29,7 +29,7 @@ pub(super) fn measure(
     service: SocketAddr,
     quick: bool,
     accel: Accel,
-) -> Result<[Row; 2]> {
+) -> Result<Vec<Row>> {
     let runs = if quick { RUNS_QUICK } else { RUNS };
     let mut pair = Pair::start(ingredients)?;
     let outcome = pair
@@ -38,8 +38,10 @@ pub(super) fn measure(
         .map_err(|error| pair.failure(&format!("{error:#}")));
     pair.end();
     let times = outcome?;
-    Ok([("with-spare", times.with_spare_s), ("alone", times.alone_s)]
-        .map(|(series, times_s)| row(series, &times_s, accel)))
+    let series = [("with-spare", times.with_spare_s), ("alone", times.alone_s)];
+    Ok(series
+        .map(|(series, times_s)| row(series, &times_s, accel))
+        .into())
 }
 
 fn row(series: &str, times_s: &[f64], accel: Accel) -> Row {
@@ -61,11 +63,11 @@ fn row(series: &str, times_s: &[f64], accel: Accel) -> Row {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use figures::experiment::{Ground, find};
+    use figures::experiment::{App, Ground, find};
 
     #[test]
     fn the_experiment_is_known_and_its_row_is_the_median() {
-        assert_eq!(find(EXPERIMENT).unwrap().grounds, [Ground::SqlitePair]);
+        assert_eq!(find(EXPERIMENT).unwrap().grounds, [Ground::AppPair(App::Sqlite)]);
         let figure = row("alone", &[3.0, 1.0, 2.5], Accel::Tcg).figure;
         assert_eq!((figure.wall_s, figure.runs), (Some(2.5), 3));
         assert_eq!(figure.wall_spread_s.map(|spread| spread.max), Some(3.0));
