@@ -251,7 +251,7 @@ mod tests {
         assert_eq!(
             plan.command_line(0, &[], words, 7, "info"),
             "hs.role=master hs.service=10.77.0.10/24 hs.machine=10.77.0.11 hs.peer-machine=10.77.0.12 \
-             hs.cluster=10.78.0.1/24 hs.peer-cluster=10.78.0.2 hs.heartbeat-ms=40 hs.deadline-ms=200 hs.ncon=4 \
+             hs.cluster=10.78.0.1/24 hs.peer-cluster=10.78.0.2 hs.heartbeat-ms=40 hs.deadline-ms=450 hs.ncon=4 \
              hs.seed=7 hs.log=info -- port=6379"
         );
         let options = ["hs.restore=HSCPT".into(), "hs.cptfork=eager".into()];
