@@ -799,7 +799,7 @@ fn each_fault_of_what_is_registered_is_named() {
             DecodeError::BadDescriptor(0),
         ),
         (
-            registered((1, 0), &with(5, 8), &[]),
+            registered((1, 0), &with(5, 16), &[]),
             DecodeError::BadDescriptor(0),
         ),
         (

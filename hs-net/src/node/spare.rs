@@ -216,9 +216,6 @@ impl Node {
 
         self.begin_checkpoints();
         self.pair.lock().finish_takeover();
-        self.go_on(&restored, "takeover failed");
-        // The workers come first: what follows is for people, and for later.
-        machine.yield_now();
         let us = |from: Instant, to: Instant| to.since(from).as_micros() as u64;
         machine.emit(&Event::Takeover {
             cause: takeover.cause.into(),
@@ -226,6 +223,9 @@ impl Node {
             restore_us: us(takeover.decided, in_place),
             announce_us: us(in_place, announced),
         });
+        self.go_on(&restored, "takeover failed");
+        // The workers come first: what follows is for people, and for later.
+        machine.yield_now();
         self.tell_role();
         self.tell_serving();
         if let Some(death) = takeover.death {
