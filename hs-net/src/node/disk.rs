@@ -1,4 +1,4 @@
-//! A master's disk: mounted once, when it begins to serve; checkpoints into files, and the beginning from one.
+//! A master's disk: mounted once, when somebody wants a file; checkpoints into files, and the beginning from one.
 
 use alloc::boxed::Box;
 use alloc::format;
